@@ -1,0 +1,69 @@
+# The one front door. `make` alone says what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench soak
+
+# Twice quiet: warnings about this machine are not about this project; errors are still shown.
+PIP := -m pip -qq --disable-pip-version-check --no-input
+VERSION_OF_OPENAI := -c 'import openai; print("openai", openai.__version__)'
+
+# The first interpreter that is new enough. `make PYTHON=… demo` takes another one.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$python"; break; }; done)
+
+# A file stays in one process, and the longest come first (tests/conftest.py).
+ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder
+
+help: ## say what there is (this text)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/server ## server, database and a simulated OpenAI at once: one call, answered
+	@.venv/bin/openaibatching demo
+
+serve: .venv/server ## run the service; it needs OPENAI_API_KEY
+	@.venv/bin/openaibatching serve
+
+test: .venv/dev .venv-openai2/dev ## every test, and those of the clients again with openai 2
+	@echo "Tests with $$(.venv/bin/python $(VERSION_OF_OPENAI))"
+	@.venv/bin/pytest -q $(ON_ALL_CORES)
+	@echo "Tests of the clients with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
+	@.venv-openai2/bin/pytest -q $(ON_ALL_CORES) tests/clients tests/pure/test_shapes.py
+
+check: .venv/dev ## lint, formatting and types
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --diff .
+	@.venv/bin/mypy
+
+bench: .venv/dev ## the door beside a server that does nothing, in one run
+	@cd tests && ../.venv/bin/python ../benchmarks/door.py
+
+SEEDS ?= 3
+FIRST ?= 0
+
+soak: .venv/dev ## SEEDS=n worlds of faults and kills, and the books at their ends
+	@cd tests && ../.venv/bin/python -m soak.seeded --seeds $(SEEDS) --first $(FIRST)
+
+# ----- virtual environments, made once and again when pyproject.toml changes -----
+
+.venv/server: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found." \
+		"Install one, or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version), once …"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) install -e '.[server]'
+	@touch $@
+
+# `--group` needs a newer pip than the one that Python 3.11 brings.
+.venv/dev: .venv/server
+	@echo "Adding the tools to .venv, once …"
+	@.venv/bin/python $(PIP) install --upgrade pip
+	@.venv/bin/python $(PIP) install --group dev
+	@touch $@
+
+.venv-openai2/dev: .venv/server
+	@echo "Setting up .venv-openai2, once …"
+	@$(PYTHON) -m venv .venv-openai2
+	@.venv-openai2/bin/python $(PIP) install --upgrade pip
+	@.venv-openai2/bin/python $(PIP) install -e '.[server]' --group dev 'openai<3'
+	@touch $@
