@@ -1,0 +1,14 @@
+"""OpenAI's side of the Batch API as a small ASGI app with seeded faults.
+
+It imports nothing of the service it is there to test.
+"""
+
+from openaibatching.simulator.canonical import body_sha256
+from openaibatching.simulator.core import Simulator
+from openaibatching.simulator.faults import Faults
+from openaibatching.simulator.gates import Gate
+from openaibatching.simulator.ledger import Ledger
+from openaibatching.simulator.limits import Limits
+from openaibatching.simulator.running import running
+
+__all__ = ["Faults", "Gate", "Ledger", "Limits", "Simulator", "body_sha256", "running"]

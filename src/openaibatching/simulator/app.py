@@ -1,0 +1,223 @@
+"""The routes of OpenAI's Files and Batches API (facts, sections 1.1 and 1.3)."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from openaibatching.simulator import admin, parameters, upload
+from openaibatching.simulator.door import CutError, Door, json_reply, refused, server_error
+from openaibatching.simulator.errors import ApiError, invalid_value
+from openaibatching.simulator.limits import DAY_S
+from openaibatching.simulator.state import Batch, File
+from openaibatching.simulator.wire import ContentReply, Wired
+
+if TYPE_CHECKING:
+    from openaibatching.simulator.core import Simulator
+
+_BATCH_FILE_LIFE_S = 30 * DAY_S
+
+
+def build(simulator: "Simulator") -> ASGIApp:
+    """The ASGI app of one Simulator."""
+    door, api = Door(simulator), Api(simulator)
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        path = request.url.path
+        door.note(request, path.removeprefix("/v1"))
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            message = f"Not allowed to {request.method} on {path}."
+            return refused(ApiError(405, message, code="method_not_allowed"))
+        message = f"Invalid URL ({request.method} {path})"
+        return refused(ApiError(404, message, code="unknown_url"))
+
+    routes = [
+        door.route("POST", "/files", api.upload_file),
+        door.route("GET", "/files", api.list_files),
+        door.route("GET", "/files/{id}", api.get_file),
+        door.route("GET", "/files/{id}/content", api.get_content),
+        door.route("DELETE", "/files/{id}", api.delete_file),
+        door.route("POST", "/batches", api.create_batch),
+        door.route("GET", "/batches", api.list_batches),
+        door.route("GET", "/batches/{id}", api.get_batch),
+        door.route("POST", "/batches/{id}/cancel", api.cancel_batch),
+        door.route("GET", "/models", api.list_models),
+        *admin.routes(simulator),
+    ]
+    app = Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
+    # "/v1/files//content" is what an empty file id leads to: a 404, never a redirect.
+    app.router.redirect_slashes = False
+    return Wired(app)
+
+
+class Api:
+    """One method a call."""
+
+    def __init__(self, simulator: "Simulator") -> None:
+        self._simulator = simulator
+        self._engine = simulator.engine
+        # Looks at batches may work for seconds; they must not use up everybody's threads.
+        self._threads: anyio.CapacityLimiter | None = None
+
+    async def _aside(self, work: Any, *arguments: Any) -> Any:
+        if self._threads is None:
+            self._threads = anyio.CapacityLimiter(64)
+        return await anyio.to_thread.run_sync(partial(work, *arguments), limiter=self._threads)
+
+    async def upload_file(self, request: Request) -> Response:
+        """POST /files."""
+        sim = self._simulator
+        wait = sim.uploads.take(sim.clock())
+        if wait is not None:
+            raise _rate_limited("file uploads", sim.uploads.most, "minute", wait)
+        got = await upload.receive(request, self._engine.folder, sim.limits)
+        now = sim.clock()
+        life = got.expires_s or (_BATCH_FILE_LIFE_S if got.purpose == "batch" else None)
+        file = File(
+            got.content, got.filename, got.purpose, now, None if life is None else now + life
+        )
+        if sim.dice.hits("file_invisible"):
+            file.invisible_until = now + sim.dice.faults.file_invisible_s
+        return json_reply(self._shown(self._engine.store.add_file(file).view()))
+
+    async def list_files(self, request: Request) -> Response:
+        """GET /files, newest first unless `order=asc`."""
+        await self._aside(self._engine.settle)
+        query = dict(request.query_params)
+        order = query.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise invalid_value("order", order, ("asc", "desc"))
+        files = [
+            file
+            for file in self._engine.store.files(self._simulator.clock())
+            if query.get("purpose") in (None, file.purpose)
+        ]
+        files.sort(key=lambda file: (int(file.created), file.number), reverse=order == "desc")
+        return json_reply(parameters.page([file.view() for file in files], query, 10_000, 10_000))
+
+    async def get_file(self, request: Request) -> Response:
+        """GET /files/{id}."""
+        return json_reply(self._shown(self._file(request).view()))
+
+    async def get_content(self, request: Request) -> Response:
+        """GET /files/{id}/content."""
+        file, dice = self._file(request), self._simulator.dice
+        file.reads += 1
+        if file.reads <= dice.faults.content_reads:
+            if dice.hits("content_502", file.number):
+                raise server_error(502)
+            if dice.hits("content_404", file.number):
+                raise _no_file(file.id)
+        size = file.content.size
+        stop_at = size // 2 if dice.hits("truncated_download") else None
+        broken = int(size * dice.draw("broken", file.number)) if size else None
+        if not dice.hits("garbled_download"):
+            broken = None
+        return ContentReply(file.content, stop_at=stop_at, broken=broken)
+
+    async def delete_file(self, request: Request) -> Response:
+        """DELETE /files/{id}. A batch that already runs on it keeps running."""
+        file = self._file(request)
+        for batch in self._engine.store.batches():
+            if batch.input_file_id == file.id:
+                await self._aside(self._engine.look, batch)
+        self._engine.store.delete_file(file.id)
+        return json_reply({"id": file.id, "object": "file", "deleted": True})
+
+    async def create_batch(self, request: Request) -> Response:
+        """POST /batches: only parameters are refused here, content is judged later."""
+        sim = self._simulator
+        order = parameters.order(await request.body())
+        now = sim.clock()
+        wait = sim.creates.take(now)
+        if wait is not None:
+            raise _rate_limited("batch creations", sim.creates.most, "hour", wait)
+        file = self._engine.store.file(order.input_file_id, now)
+        if file is not None:
+            self._check_input(file, now)
+        if sim.dice.hits("late_create"):
+            self._engine.create_late(order, now + sim.dice.faults.late_s)
+            if sim.dice.nth("late_reply") % 2:
+                raise server_error(503)
+            raise CutError
+        batch = self._engine.create(order)
+        return json_reply(batch.view())
+
+    def _check_input(self, file: File, now: float) -> None:
+        if file.purpose != "batch":
+            message = f"Invalid purpose of file {file.id}: expected 'batch', got '{file.purpose}'."
+            raise ApiError(400, message, "input_file_id", "invalid_file_purpose")
+        # A file not yet visible is refused here or fails the batch; both were seen.
+        if file.invisible_until > now and self._simulator.dice.nth("invisible") % 2:
+            message = (
+                f"Cannot find file {file.id}, or project {self._simulator.project} "
+                "does not have access to it."
+            )
+            raise ApiError(400, message, "file_id")
+
+    async def list_batches(self, request: Request) -> Response:
+        """GET /batches, newest first; it knows `after` and `limit` and no filter."""
+        batches = await self._aside(self._engine.views)
+        query = dict(request.query_params)
+        return json_reply(parameters.page(batches, query, 20, 100))
+
+    async def get_batch(self, request: Request) -> Response:
+        """GET /batches/{id}."""
+        batch = self._batch(request)
+        view = await self._aside(self._engine.view, batch)
+        if self._simulator.dice.hits("unknown_status"):
+            view["status"] = "rebalancing"
+        return json_reply(view)
+
+    async def cancel_batch(self, request: Request) -> Response:
+        """POST /batches/{id}/cancel."""
+        batch = self._batch(request)
+        await self._aside(self._engine.cancel, batch)
+        if batch.ended and batch.status != "cancelled":
+            message = f"Cannot cancel a batch with status '{batch.status}'."
+            raise ApiError(409, message)
+        return json_reply(batch.view())
+
+    async def list_models(self, request: Request) -> Response:
+        """GET /models."""
+        names = sorted(self._simulator.models or ("gpt-4o", "gpt-4o-mini"))
+        data = [
+            {"id": name, "object": "model", "created": 1715367049, "owned_by": "system"}
+            for name in names
+        ]
+        return json_reply({"object": "list", "data": data})
+
+    def _shown(self, view: dict[str, Any]) -> dict[str, Any]:
+        if self._simulator.dice.hits("unknown_fields"):
+            view["region"] = {"name": "somewhere"}
+        return view
+
+    def _file(self, request: Request) -> File:
+        id_ = request.path_params["id"]
+        file = self._engine.store.file(id_, self._simulator.clock())
+        if file is None:
+            raise _no_file(id_)
+        return file
+
+    def _batch(self, request: Request) -> Batch:
+        self._engine.appear()
+        id_ = request.path_params["id"]
+        batch = self._engine.store.batch(id_)
+        if batch is None:
+            raise ApiError(404, f"No batch found with id '{id_}'.")
+        return batch
+
+
+def _no_file(id_: str) -> ApiError:
+    return ApiError(404, f"No such File object: {id_}", "id")
+
+
+def _rate_limited(what: str, most: int, unit: str, wait: int) -> ApiError:
+    message = f"Rate limit reached for {what}. Limit: {most} per {unit}. Try again in {wait}s."
+    headers = {"retry-after": str(wait)}
+    return ApiError(429, message, None, "rate_limit_exceeded", "requests", headers)

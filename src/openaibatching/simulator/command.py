@@ -1,0 +1,113 @@
+"""`openaibatching simulate`: the simulator alone, until it is interrupted."""
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from openaibatching.simulator.core import Simulator
+from openaibatching.simulator.faults import Faults
+from openaibatching.simulator.running import running
+
+PORT = 9488
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="openaibatching simulate",
+        description="A stand-in for OpenAI's Files and Batches API, for tests and trials.",
+    )
+    made.add_argument("--host", default="127.0.0.1")
+    made.add_argument("--port", type=int, default=PORT)
+    made.add_argument(
+        "--lag", type=float, default=5.0, help="seconds from create to completed (default 5)"
+    )
+    made.add_argument("--window", type=float, default=86400.0, help="seconds until a batch expires")
+    made.add_argument("--seed", type=int, default=0, help="chooses which faults strike whom")
+    made.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a probability such as lose_create_reply=0.05, or a duration; repeatable",
+    )
+    made.add_argument("--webhook-url")
+    made.add_argument("--webhook-secret", help="signs the webhooks (whsec_…)")
+    made.add_argument(
+        "--token-limit",
+        action="append",
+        default=[],
+        metavar="MODEL=N",
+        help="enqueued input tokens allowed for a model; repeatable",
+    )
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM; prints the base URL. Returns the exit status."""
+    options = parser().parse_args(argv)
+    try:
+        simulator = Simulator(
+            lag=options.lag,
+            window_s=options.window,
+            faults=_faults(options.seed, options.fault),
+            enqueued_token_limits={
+                model: int(value) for model, value in map(_pair, options.token_limit)
+            },
+            webhook_url=options.webhook_url,
+            webhook_secret=options.webhook_secret,
+        )
+    except ValueError as wrong:
+        return _complain(str(wrong))
+    stopped = threading.Event()
+    with _on_signal(stopped):
+        try:
+            with running(simulator, options.host, options.port) as base_url:
+                print(base_url, flush=True)  # noqa: T201 the one line of output
+                stopped.wait()
+        except (OSError, OverflowError) as failure:
+            where = f"{options.host}:{options.port}"
+            reason = getattr(failure, "strerror", None) or failure
+            return _complain(f"cannot listen on {where}: {reason}")
+    return 0
+
+
+def _faults(seed: int, given: Sequence[str]) -> Faults:
+    kinds = {field.name: field.type for field in dataclasses.fields(Faults)}
+    values: dict[str, float | int] = {}
+    for name, value in map(_pair, given):
+        if name not in kinds or name == "seed":
+            raise ValueError(f"--fault {name}: no such fault; known are {', '.join(kinds)}")
+        values[name] = int(value) if kinds[name] is int else float(value)
+    return Faults(**{"seed": seed, **values})  # type: ignore[arg-type]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals or not value.replace(".", "", 1).isdecimal():
+        raise ValueError(f"{text}: expected NAME=NUMBER")
+    return name, value
+
+
+def _complain(message: str) -> int:
+    print(f"openaibatching simulate: {message}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+@contextlib.contextmanager
+def _on_signal(stopped: threading.Event):  # type: ignore[no-untyped-def]
+    """Let SIGINT and SIGTERM set the event, and put the old handlers back afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = (signal.SIGINT, signal.SIGTERM)
+    old = {name: signal.signal(name, lambda *_: stopped.set()) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in old.items():
+            signal.signal(name, handler)

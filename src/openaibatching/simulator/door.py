@@ -1,0 +1,160 @@
+"""What every call goes through: the record, the key, the gates, and trouble on the way."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from openaibatching.simulator.calls import Call
+from openaibatching.simulator.errors import ApiError
+from openaibatching.simulator.gates import When
+from openaibatching.simulator.wire import wire_of
+
+if TYPE_CHECKING:
+    from openaibatching.simulator.core import Simulator
+
+Act = Callable[[Request], Awaitable[Response]]
+
+_HTML = "<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
+_SERVER_ERRORS = {
+    500: "The server had an error while processing your request. Sorry about that!",
+    502: "Bad gateway.",
+    503: "The server is currently overloaded. Please try again later.",
+}
+
+
+def server_error(status: int) -> ApiError:
+    """A 5xx as OpenAI words it."""
+    return ApiError(status, _SERVER_ERRORS[status], type="server_error")
+
+
+class CutError(Exception):
+    """The reply is never sent."""
+
+    def __init__(self, *, reset: bool = False) -> None:
+        super().__init__("cut")
+        self.reset = reset
+
+
+class Door:
+    """Wraps the routes of one Simulator."""
+
+    def __init__(self, simulator: "Simulator") -> None:
+        self._simulator = simulator
+
+    def route(self, method: str, template: str, act: Act) -> Route:
+        """A Starlette route under /v1 for one of OpenAI's calls."""
+
+        async def endpoint(request: Request) -> Response:
+            return await self._serve(request, f"{method} {template}", act)
+
+        return Route(f"/v1{template}", endpoint, methods=[method])
+
+    async def _serve(self, request: Request, name: str, act: Act) -> Response:
+        self.note(request, name.partition(" ")[2])
+        try:
+            reply = await self._reply(request, name, act)
+        except CutError as cut:
+            await wire_of(request.scope).cut(reset=cut.reset)
+            reply = Response()
+        reply.headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
+        reply.headers["openai-organization"] = self._simulator.organization
+        return reply
+
+    def note(self, request: Request, template: str) -> None:
+        """Record a call."""
+        retry = request.headers.get("x-stainless-retry-count", "0")
+        call = Call(
+            self._simulator.clock(),
+            request.method,
+            template,
+            request.url.path,
+            int(retry) if retry.isdecimal() else 0,
+        )
+        self._simulator.requests.add(call)
+
+    async def _reply(self, request: Request, name: str, act: Act) -> Response:
+        try:
+            self._authorize(request)
+            await self._gate(name, "before")
+            spoiled = self._before(name)
+            reply = spoiled or await act(request)
+        except ApiError as refusal:
+            reply = refused(refusal)
+        await self._gate(name, "after")
+        return await self._after(name, reply)
+
+    def _authorize(self, request: Request) -> None:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key:
+            message = (
+                "You didn't provide an API key. You need to provide your API key in an "
+                "Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+            )
+            raise ApiError(401, message)
+        keys = self._simulator.api_keys
+        if keys is not None and key not in keys:
+            message = (
+                f"Incorrect API key provided: {_masked(key)}. You can find your API key at "
+                "https://platform.openai.com/account/api-keys."
+            )
+            raise ApiError(401, message, code="invalid_api_key")
+
+    async def _gate(self, name: str, when: When) -> None:
+        gate = self._simulator.gates.take(name, when)
+        if gate is not None and await gate.stop_here():
+            raise CutError
+
+    def _before(self, name: str) -> Response | None:
+        """Trouble that keeps the call from acting."""
+        dice = self._simulator.dice
+        if dice.hits("reset"):
+            raise CutError(reset=True)
+        if dice.hits("error_429"):
+            # OpenAI names a time to come back, but not always.
+            after = {"retry-after": "1"} if dice.nth("retry_after") % 2 else {}
+            message = "Rate limit reached for requests."
+            raise ApiError(429, message, None, "rate_limit_exceeded", "requests", after)
+        for status in _SERVER_ERRORS:
+            if dice.hits(f"error_{status}"):
+                raise server_error(status)
+        if dice.hits("html_instead_of_json"):
+            return HTMLResponse(_HTML, 200 if dice.nth("html") % 2 else 502)
+        if name == "GET /batches/{id}" and dice.hits("polls_fail"):
+            raise server_error(502)
+        return None
+
+    async def _after(self, name: str, reply: Response) -> Response:
+        """Trouble that comes when the call has acted."""
+        dice = self._simulator.dice
+        acted = reply.status_code == 200
+        if dice.hits("timeouts"):
+            await asyncio.sleep(dice.faults.hold_s)
+        if acted and name == "POST /files" and dice.hits("lose_upload_reply"):
+            raise CutError
+        if acted and name == "POST /batches":
+            if dice.hits("lose_create_reply"):
+                raise CutError
+            if dice.hits("create_500_after_acting"):
+                return refused(server_error(500))
+        return reply
+
+
+def refused(refusal: ApiError) -> Response:
+    """The reply for a refusal."""
+    return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+
+
+def _masked(key: str) -> str:
+    """A key as OpenAI repeats it: never whole."""
+    return f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 12 else f"{key[:2]}{'*' * 6}"
+
+
+def json_reply(document: Any) -> Response:
+    """A 200 with this document."""
+    return JSONResponse(document)

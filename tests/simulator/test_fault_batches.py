@@ -1,0 +1,108 @@
+from openaibatching.simulator import Faults
+from simulator.kit import said, world
+
+
+def test_an_output_file_may_be_missing_though_it_was_paid_for() -> None:
+    with world(faults=Faults(null_file_id=1)) as w:
+        batch = w.finish(said("a", "[[simulate:status=500]]"))
+        assert batch.status == "completed"
+        assert batch.output_file_id is None
+        assert len(w.read(batch.error_file_id)) == 1
+        assert w.sim.ledger.spoiled == w.sim.ledger.counts()
+
+
+def test_the_error_file_id_of_a_clean_batch_may_be_empty() -> None:
+    with world(faults=Faults(empty_file_id=1)) as w:
+        assert w.finish(said("a")).error_file_id == ""
+        assert w.finish(said("[[simulate:status=500]]")).error_file_id
+
+
+def test_counts_may_lie() -> None:
+    with world(faults=Faults(lying_counts=1)) as w:
+        batch = w.finish(said("a", "[[simulate:status=500]]"))
+        assert batch.request_counts
+        assert batch.request_counts.to_dict() == {"total": 2, "completed": 2, "failed": 0}
+
+
+def test_statuses_and_members_may_be_new() -> None:
+    with world(faults=Faults(unknown_status=1, unknown_fields=1)) as w:
+        lax = w.strict(_strict_response_validation=False)
+        batch = lax.batches.retrieve(w.create(said("a")).id)
+        assert str(batch.status) == "rebalancing"
+        assert batch.model_extra
+        w.sim.faults = Faults()
+        assert lax.batches.retrieve(batch.id).status == "completed"
+
+
+def test_finalizing_may_take_long() -> None:
+    with world(lag=10, faults=Faults(stuck_finalizing=1, stuck_finalizing_s=600)) as w:
+        id_ = w.create(said("a")).id
+        w.clock.advance(609)
+        assert w.client.batches.retrieve(id_).status == "finalizing"
+        w.clock.advance(1)
+        assert w.client.batches.retrieve(id_).status == "completed"
+
+
+def test_a_stuck_batch_does_nothing_until_it_expires() -> None:
+    with world(faults=Faults(stuck=1)) as w:
+        id_ = w.create(said("a")).id
+        w.clock.advance(86399)
+        batch = w.client.batches.retrieve(id_)
+        assert batch.status == "in_progress"
+        assert batch.request_counts
+        assert batch.request_counts.to_dict() == {"total": 1, "completed": 0, "failed": 0}
+        w.clock.advance(1)
+        batch = w.client.batches.retrieve(id_)
+        assert batch.status == "expired"
+        assert w.read(batch.error_file_id)[0]["error"]["code"] == "batch_expired"
+        assert w.sim.ledger.lines == 0
+
+
+def test_a_batch_may_expire_half_done() -> None:
+    with world(faults=Faults(expire=1)) as w:
+        batch = w.finish(said(*"abcdef"))
+        assert batch.status == "expired"
+        assert len(w.read(batch.output_file_id)) == 3
+        assert len(w.read(batch.error_file_id)) == 3
+        assert batch.request_counts
+        assert batch.request_counts.to_dict() == {"total": 6, "completed": 3, "failed": 0}
+
+
+def test_a_batch_may_be_cancelled_from_outside() -> None:
+    with world(lag=100, faults=Faults(cancel_from_outside=1)) as w:
+        id_ = w.create(said(*"abcdef")).id
+        w.clock.advance(50)
+        assert w.client.batches.retrieve(id_).status == "cancelling"
+        w.clock.advance(10)
+        batch = w.client.batches.retrieve(id_)
+        assert batch.status == "cancelled"
+        assert len(w.read(batch.output_file_id)) == 3
+        assert w.read(batch.error_file_id)[0]["error"]["code"] == "batch_cancelled"
+
+
+def test_a_batch_may_be_refused_without_a_line() -> None:
+    with world(faults=Faults(fail_validation_no_line=1)) as w:
+        batch = w.finish(said("a"))
+        assert batch.status == "failed"
+        assert batch.errors
+        assert batch.errors.data
+        assert batch.errors.data[0].line is None
+
+
+def test_trouble_without_end_still_leaves_books_that_balance() -> None:
+    faults = Faults(
+        seed=11,
+        line_500=0.1,
+        missing_line=0.1,
+        garbled_line=0.1,
+        status_zero_line=0.1,
+        expire=0.3,
+        duplicate_line=0.1,
+    )
+    with world(faults=faults) as w:
+        for number in range(10):
+            w.finish(said(*(f"{number}:{n}" for n in range(30))))
+        ledger = w.sim.ledger
+        assert ledger.lines + sum(ledger.failures.values()) <= 300
+        assert 10 < sum(ledger.spoiled.values()) < 100
+        assert set(ledger.spoiled) <= set(ledger.counts())

@@ -1,0 +1,142 @@
+from typing import Any
+
+import openai
+import pytest
+
+from simulator.kit import chat, line, said, world
+
+
+def test_an_uploaded_file_has_the_shape_openai_was_seen_to_give() -> None:
+    with world() as w:
+        file = w.upload(said("hi"))
+        assert file.object == "file"
+        assert file.purpose == "batch"
+        assert file.status == "processed"
+        assert file.filename == "in.jsonl"
+        assert file.created_at == int(w.clock.now)
+        assert file.expires_at == file.created_at + 2_592_000
+        assert w.client.files.retrieve(file.id) == file
+
+
+def test_the_bytes_come_back_as_they_were_sent() -> None:
+    with world() as w:
+        data = b'{"a":"\xe2\x80\xa8"}\r\n' + b"x" * 3_000_000
+        file = w.client.files.create(file=("in.jsonl", data), purpose="batch")
+        assert file.bytes == len(data)
+        assert w.client.files.content(file.id).content == data
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("in.txt", b"{}\n"), ("in.jsonl", b""), ("in.jsonl", b"not json\n{}\n")],
+)
+def test_a_file_of_the_wrong_format_is_refused_at_once(name: str, data: bytes) -> None:
+    with world() as w:
+        with pytest.raises(openai.BadRequestError) as refused:
+            w.client.files.create(file=(name, data), purpose="batch")
+        message = "Invalid file format for Batch API. Must be .jsonl"
+        assert refused.value.response.json() == {
+            "error": {
+                "message": message,
+                "type": "invalid_request_error",
+                "param": None,
+                "code": None,
+            },
+            "detail": {"message": message, "code": None},
+        }
+        assert w.sim.files() == []
+
+
+def test_lines_that_miss_keys_pass_the_upload() -> None:
+    with world() as w:
+        assert w.client.files.create(file=("in.jsonl", b"{}\nnonsense\n"), purpose="batch").id
+
+
+def test_an_unknown_purpose_is_refused() -> None:
+    with world() as w:
+        purpose: Any = "batch-api"
+        with pytest.raises(openai.BadRequestError) as refused:
+            w.client.files.create(file=("in.jsonl", b"{}"), purpose=purpose)
+        assert refused.value.param == "purpose"
+
+
+@pytest.mark.parametrize("seconds", [3599, 2_592_001])
+def test_an_expiry_out_of_bounds_is_refused(seconds: int) -> None:
+    with world() as w:
+        with pytest.raises(openai.BadRequestError) as refused:
+            w.upload(said("hi"), expires_after={"anchor": "created_at", "seconds": seconds})
+        assert refused.value.param == "expires_after[seconds]".replace("[", ".").rstrip("]")
+
+
+def test_a_file_is_gone_when_it_has_expired() -> None:
+    with world() as w:
+        file = w.upload(said("hi"), expires_after={"anchor": "created_at", "seconds": 3600})
+        w.clock.advance(3599)
+        assert w.client.files.retrieve(file.id).expires_at == file.created_at + 3600
+        w.clock.advance(1)
+        with pytest.raises(openai.NotFoundError):
+            w.client.files.retrieve(file.id)
+
+
+def test_a_deleted_file_is_gone() -> None:
+    with world() as w:
+        file = w.upload(said("hi"))
+        gone = w.client.files.delete(file.id)
+        assert gone.to_dict() == {"id": file.id, "object": "file", "deleted": True}
+        for call in (w.client.files.retrieve, w.client.files.content, w.client.files.delete):
+            with pytest.raises(openai.NotFoundError):
+                call(file.id)
+
+
+def test_files_are_listed_newest_first_and_in_pages() -> None:
+    with world() as w:
+        ids = [w.upload(said(str(number))).id for number in range(5)]
+        first = w.client.files.list(limit=2)
+        assert [file.id for file in first.data] == ids[:2:-1]
+        assert first.has_more
+        assert [file.id for file in w.client.files.list(limit=2)] == ids[::-1]
+        assert [file.id for file in w.client.files.list(order="asc")] == ids
+        assert w.client.files.list(purpose="vision").data == []
+
+
+@pytest.mark.parametrize("limit", [0, 10_001])
+def test_a_page_of_files_has_its_bounds(limit: int) -> None:
+    with world() as w, pytest.raises(openai.BadRequestError) as refused:
+        w.client.files.list(limit=limit)
+    assert refused.value.param == "limit"
+
+
+def test_uploads_are_limited_per_minute() -> None:
+    from openaibatching.simulator import Limits
+
+    with world(limits=Limits(uploads_per_minute=2)) as w:
+        w.upload(said("1"))
+        w.upload(said("2"))
+        with pytest.raises(openai.RateLimitError) as refused:
+            w.upload(said("3"))
+        assert refused.value.response.headers["retry-after"] == "60"
+        w.clock.advance(60)
+        w.upload(said("3"))
+
+
+def test_a_file_of_another_purpose_makes_no_batch() -> None:
+    with world() as w:
+        file = w.client.files.create(file=("in.jsonl", b"{}"), purpose="user_data")
+        with pytest.raises(openai.BadRequestError) as refused:
+            w.client.batches.create(
+                input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"
+            )
+        assert refused.value.param == "input_file_id"
+
+
+def test_result_files_expire_as_the_batch_asked() -> None:
+    with world() as w:
+        made = w.create(
+            [line("a", chat("hi"))],
+            output_expires_after={"anchor": "created_at", "seconds": 7200},
+        )
+        batch = w.client.batches.retrieve(made.id)
+        assert batch.output_file_id
+        file = w.client.files.retrieve(batch.output_file_id)
+        assert file.purpose == "batch_output"
+        assert file.expires_at == file.created_at + 7200

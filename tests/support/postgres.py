@@ -1,0 +1,81 @@
+"""Real PostgreSQL for tests: the embedded one and, where it is installed, the system's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from openaibatching.server.embedded import EmbeddedPostgres
+
+KINDS = ("embedded", "system")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running PostgreSQL. `url` is that of its maintenance database."""
+
+    url: str
+    postgres: EmbeddedPostgres
+
+    def restart(self) -> None:
+        """Start it again after it was stopped or killed."""
+        self.postgres.start()
+
+    def url_of(self, database: str) -> str:
+        return self.url.replace("/postgres?", f"/{database}?")
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            conn.execute(statement.encode())
+
+    @contextmanager
+    def database(self, template: str | None = None) -> Iterator[str]:
+        """A database of its own, dropped at the end; its url."""
+        name = f"t_{uuid.uuid4().hex}"
+        self.execute(f"create database {name}" + (f" template {template}" if template else ""))
+        try:
+            yield self.url_of(name)
+        finally:
+            self.execute(f"drop database if exists {name} with (force)")
+
+
+def system_binaries() -> Path | None:
+    """The programs of an installed PostgreSQL 14 or newer."""
+    if shutil.which("pg_config") is None:
+        return None
+    found = subprocess.run(
+        ["pg_config", "--bindir"], capture_output=True, text=True, check=True
+    ).stdout
+    folder = Path(found.strip())
+    if not (folder / "initdb").exists():
+        return None
+    version = subprocess.run(
+        [folder / "postgres", "--version"], capture_output=True, text=True, check=True
+    ).stdout.split()[2]
+    return folder if int(version.split(".")[0]) >= 14 else None
+
+
+@contextmanager
+def running_cluster(kind: str) -> Iterator[Cluster]:
+    """A PostgreSQL of that kind, thrown away at the end, so it need not survive a power cut."""
+    binaries = system_binaries() if kind == "system" else None
+    folder = Path(tempfile.mkdtemp(prefix="openaibatching-test-"))
+    postgres = EmbeddedPostgres(folder, binaries)
+    try:
+        postgres.start()
+        cluster = Cluster(postgres.url, postgres)
+        for setting in ("fsync", "full_page_writes"):
+            cluster.execute(f"alter system set {setting} = off")
+        cluster.execute("select pg_reload_conf()")
+        yield cluster
+    finally:
+        postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""Calling the steps one by one, without a worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from openaibatching.server import store
+from openaibatching.server.call import CHAT, read_call
+from openaibatching.server.collect import clean_one, collect_one
+from openaibatching.server.context import Context
+from openaibatching.server.form import form_one
+from openaibatching.server.model import Request
+from openaibatching.server.submit import create_one, upload_one
+from openaibatching.server.watch import watch_one
+from support.world import Clock
+
+STEPS = (form_one, upload_one, create_one, watch_one, collect_one, clean_one)
+ROUNDS_MAX = 200
+ROUND_S = 30.0
+
+
+def chat(text: str, model: str = "gpt-4o", **more: Any) -> dict[str, Any]:
+    """The body of a chat completion."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+async def put(ctx: Context, *bodies: dict[str, Any], endpoint: str = CHAT) -> list[Request]:
+    """Accept these calls, as the door does."""
+    calls = [
+        read_call(ctx.settings, "default", endpoint, json.dumps(body).encode(), None)
+        for body in bodies
+    ]
+    async with ctx.database.transaction() as conn:
+        await store.insert_requests(conn, calls)
+        found = {r.id: r for r in await store.read_requests(conn, [call.id for call in calls])}
+    return [found[call.id] for call in calls]
+
+
+async def look(ctx: Context, requests: Sequence[Request]) -> list[Request]:
+    """The requests as they are now, in the same order."""
+    async with ctx.database.transaction() as conn:
+        found = {r.id: r for r in await store.read_requests(conn, [r.id for r in requests])}
+    return [found[request.id] for request in requests]
+
+
+async def drive(ctx: Context, clock: Clock) -> None:
+    """Call every step, turning the clock, until nothing is left to do."""
+    for _ in range(ROUNDS_MAX):
+        for step in STEPS:
+            while await step(ctx):
+                pass
+        async with ctx.database.transaction() as conn:
+            tally = await store.read_tally(conn)
+        open_requests = tally.get(("request", "queued"), 0) + tally.get(
+            ("request", "in_progress"), 0
+        )
+        batches = sum(n for (what, state), n in tally.items() if what == "batch")
+        if open_requests == 0 and batches == tally.get(("batch", "closed"), 0):
+            return
+        clock.advance(ROUND_S)
+    raise AssertionError(f"still not done after {ROUNDS_MAX} rounds: {tally}")
+
+
+def answer(request: Request) -> Any:
+    """The answer as JSON."""
+    assert request.answer is not None, request
+    return json.loads(request.answer)
+
+
+def said(request: Request) -> str:
+    """The text of a chat answer."""
+    text = answer(request)["choices"][0]["message"]["content"]
+    assert isinstance(text, str)
+    return text
