@@ -1,0 +1,113 @@
+"""Accept: calls become durable requests. Those that arrive while a commit is under way share
+the next one, so the price of a commit is paid once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+
+from openaibatching.server import store
+from openaibatching.server.db import Database
+from openaibatching.server.errors import DatabaseUnavailable, IdempotencyKeyReused, Refusal
+from openaibatching.server.model import Call, Request
+
+log = logging.getLogger(__name__)
+
+WRITERS = 2
+CALLS_AT_ONCE = 256
+BYTES_AT_ONCE = 8_000_000
+OUTAGE_S_MAX = 4.0
+"""How long a call is kept trying before its caller hears 503: a restart of PostgreSQL passes."""
+
+Waiter = tuple[Call, "asyncio.Future[Request]"]
+
+
+class Acceptor:
+    """The coalescing writers. `accept` returns only when the request is committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: deque[Waiter] = deque()
+        self._arrived = asyncio.Event()
+
+    async def accept(self, call: Call) -> Request:
+        """Store the call, or find it; the request as it is now, with its answer if finished.
+
+        Raises IdempotencyKeyReused, or DatabaseUnavailable: then it may or may not be stored,
+        and the same call sent again settles that.
+        """
+        future: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
+        self._queue.append((call, future))
+        self._arrived.set()
+        request = await future
+        if request.body_id != call.body_id:
+            raise IdempotencyKeyReused
+        return request
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WRITERS):
+                group.create_task(self._write())
+
+    async def _write(self) -> None:
+        while True:
+            await self._arrived.wait()
+            chunk = self._take()
+            if not chunk:
+                self._arrived.clear()
+                continue
+            try:
+                await self._store(chunk)
+            except Refusal as error:
+                _fail(chunk, error)
+            except asyncio.CancelledError:
+                _fail(chunk, DatabaseUnavailable())
+                raise
+            except Exception as error:
+                log.exception("storing %d calls failed", len(chunk))
+                _fail(chunk, error)
+
+    def _take(self) -> list[Waiter]:
+        chunk: list[Waiter] = []
+        size = 0
+        while self._queue and len(chunk) < CALLS_AT_ONCE and size < BYTES_AT_ONCE:
+            call, future = self._queue.popleft()
+            if not future.done():  # its caller has gone; not yet accepted, so nothing is lost
+                chunk.append((call, future))
+                size += len(call.body)
+        return chunk
+
+    async def _store(self, chunk: list[Waiter]) -> None:
+        calls: dict[uuid.UUID, Call] = {}
+        for call, _ in chunk:
+            calls.setdefault(call.id, call)  # of two bodies under one key the first counts
+        requests: dict[uuid.UUID, Request] = {}
+        deadline = asyncio.get_running_loop().time() + OUTAGE_S_MAX
+        while calls:
+            try:
+                async with self._database.transaction() as conn:
+                    await store.insert_requests(conn, list(calls.values()))
+                    # A second statement, because only it sees rows that others committed
+                    # while the first one waited for them.
+                    found = await store.read_requests(conn, list(calls))
+            except DatabaseUnavailable:
+                # Storing again is safe even if the lost commit took effect: same ids.
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+                await asyncio.sleep(0.1)
+                continue
+            requests |= {request.id: request for request in found}
+            # What is left was there at the first statement and deleted before the second.
+            calls = {id_: call for id_, call in calls.items() if id_ not in requests}
+        for call, future in chunk:
+            if not future.done():
+                future.set_result(requests[call.id])
+
+
+def _fail(chunk: list[Waiter], error: Exception) -> None:
+    for _, future in chunk:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,311 @@
+"""The door: which path does what, and what every refusal looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from openaibatching.server import errors, incoming, metrics, openapi, replies, shapes, store
+from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
+from openaibatching.server.call import read_call
+from openaibatching.server.config import Keyring
+from openaibatching.server.context import Context
+from openaibatching.server.db import Connection
+from openaibatching.server.deliver import Deliverer
+from openaibatching.server.model import REQUEST_STATES, Request, parse_request_id, request_id
+
+log = logging.getLogger(__name__)
+
+LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
+READY_S = 2.0
+WEBHOOK_BYTES_MAX = 65_536
+BODY_BYTES_INLINE = 262_144
+"""A larger body is understood in a thread: it takes milliseconds that all callers would wait."""
+
+T = TypeVar("T")
+
+Handler = Callable[["Door", HttpRequest], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the handlers work with."""
+
+    ctx: Context
+    keyring: Keyring
+    acceptor: Acceptor
+    deliverer: Deliverer
+
+
+# ----- the call -----
+
+
+async def call(door: Door, http: HttpRequest) -> Response:
+    """POST /v1/…: accept the call and answer with what is known of it."""
+    try:
+        tenant = incoming.tenant(http, door.keyring)
+        incoming.check_json(http)
+    except errors.Refusal:
+        await incoming.drain(http)
+        raise
+    body = await incoming.read_body(http, door.ctx.settings.request_bytes_max)
+    key = http.headers.get("idempotency-key")
+    # Not http.url.path: that is put together with the Host header, which the caller writes.
+    given = (door.ctx.settings, tenant, http.scope["path"], body, key)
+    large = len(body) > BODY_BYTES_INLINE
+    understood = await asyncio.to_thread(read_call, *given) if large else read_call(*given)
+    return await _answer(door, http, await door.acceptor.accept(understood))
+
+
+async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
+    """The request's reply, held back as long as the caller prefers to wait."""
+    wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
+    if wait is not None and not request.finished:
+        request = await door.deliverer.wait(request.id, wait) or await _reread(door, request)
+    reply = replies.reply(request, door.ctx.settings.batch_poll_s)
+    headers = reply.headers if wait is None else {**reply.headers, "Preference-Applied": "wait"}
+    return Response(reply.body, reply.status, headers, "application/json")
+
+
+async def _reread(door: Door, request: Request) -> Request:
+    found = await _read(door, lambda conn: store.read_requests(conn, [request.id]))
+    return found[0] if found else request
+
+
+async def _read(door: Door, query: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `query` finds. A restart of PostgreSQL passes unseen: reading again is always safe."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + OUTAGE_S_MAX
+    while True:
+        try:
+            async with door.ctx.database.transaction() as conn:
+                return await query(conn)
+        except errors.DatabaseUnavailable:
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+# ----- one request, later -----
+
+
+async def read_answer(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/responses/{id} and /v1/chat/completions/{id}: as the call would be answered now."""
+    return await _answer(door, http, await _find(door, http))
+
+
+async def read_request(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/requests/{id}."""
+    return _described(await _find(door, http))
+
+
+async def cancel_request(door: Door, http: HttpRequest) -> Response:
+    """POST /v1/requests/{id}/cancel and /v1/responses/{id}/cancel."""
+    request = await _find(door, http)
+    async with door.ctx.database.transaction() as conn:
+        cancelled = await store.cancel_request(conn, request.id)
+    request = await _find(door, http)
+    if not cancelled:
+        raise errors.AlreadyFinished if request.finished else errors.AlreadySubmitted
+    return _described(request)
+
+
+async def retry_request(door: Door, http: HttpRequest) -> Response:
+    """POST /v1/requests/{id}/retry."""
+    request = await _find(door, http)
+    async with door.ctx.database.transaction() as conn:
+        retried = await store.retry_request(conn, request.id)
+    if not retried:
+        raise errors.NotRetryable
+    return _described(await _find(door, http))
+
+
+async def delete_request(door: Door, http: HttpRequest) -> Response:
+    """DELETE /v1/requests/{id} and /v1/responses/{id}."""
+    request = await _find(door, http)
+    async with door.ctx.database.transaction() as conn:
+        deleted = await store.delete_request(conn, request.id)
+    if not deleted:
+        raise errors.NotFinished
+    return JSONResponse({"id": request_id(request.id), "object": "request", "deleted": True})
+
+
+async def list_requests(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/requests."""
+    tenant = incoming.tenant(http, door.keyring)
+    limit = _limit(http.query_params.get("limit"))
+    state = http.query_params.get("status") or None
+    if state is not None and state not in REQUEST_STATES:
+        raise errors.InvalidParameter(
+            f"'status' must be one of {', '.join(REQUEST_STATES)}.", param="status"
+        )
+    after = http.query_params.get("after")
+    before_seq = (await _lookup(door, tenant, after)).seq if after else None
+    found = await _read(
+        door, lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
+    )
+    body = replies.listing(found[:limit], has_more=len(found) > limit)
+    return Response(body, media_type="application/json")
+
+
+def _limit(text: str | None) -> int:
+    if not text:
+        return LIST_LIMIT
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIST_LIMIT_MAX:
+        raise errors.InvalidParameter(
+            f"'limit' must be a whole number from 1 to {LIST_LIMIT_MAX}.", param="limit"
+        )
+    return int(text)
+
+
+def _described(request: Request) -> Response:
+    body = replies.describe(request, with_answer=True)
+    return Response(body, media_type="application/json")
+
+
+async def _find(door: Door, http: HttpRequest) -> Request:
+    tenant = incoming.tenant(http, door.keyring)
+    return await _lookup(door, tenant, http.path_params["id"])
+
+
+async def _lookup(door: Door, tenant: str, name: str) -> Request:
+    """The tenant's request of that name: our id, or OpenAI's. Raises NotFound."""
+
+    async def query(conn: Connection) -> list[Request]:
+        id_ = parse_request_id(name)
+        if id_ is None and "\0" not in name:
+            id_ = await store.find_by_upstream_id(conn, tenant, name)
+        return await store.read_requests(conn, [id_]) if id_ else []
+
+    found = await _read(door, query)
+    # Another tenant's request is as good as none.
+    if not found or found[0].tenant != tenant:
+        raise errors.NotFound(f"No request found with id '{name}'.", param="id")
+    return found[0]
+
+
+# ----- around it -----
+
+
+async def health(_door: Door, _http: HttpRequest) -> Response:
+    """GET /health: the process lives."""
+    return JSONResponse({"status": "ok"})
+
+
+async def ready(door: Door, _http: HttpRequest) -> Response:
+    """GET /ready: the database works."""
+    if not await door.ctx.database.ping(READY_S):
+        raise errors.DatabaseUnavailable("The database does not answer.")
+    return JSONResponse({"status": "ready"})
+
+
+async def read_metrics(door: Door, http: HttpRequest) -> Response:
+    """GET /metrics: Prometheus text."""
+    incoming.tenant(http, door.keyring)
+    tally = await _read(door, store.read_tally)
+    oldest_s = await _read(door, store.oldest_queued_s)
+    return Response(metrics.render(tally, oldest_s), media_type=metrics.CONTENT_TYPE)
+
+
+async def describe_api(_door: Door, _http: HttpRequest) -> Response:
+    """GET /openapi.json."""
+    return JSONResponse(openapi.document(version("openaibatching")))
+
+
+async def webhook(door: Door, http: HttpRequest) -> Response:
+    """POST /webhooks/openai: wakes the worker; polling stays the truth."""
+    body = await incoming.read_body(http, WEBHOOK_BYTES_MAX)
+    try:
+        batch_id = door.ctx.upstream.webhook_batch_id(body, http.headers)
+    except errors.InvalidSignature as error:
+        log.warning("a webhook is refused: %s", error)
+        raise
+    if batch_id:
+        async with door.ctx.database.transaction() as conn:
+            await store.wake_batch(conn, batch_id)
+    return Response(status_code=204)
+
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    *(("POST", path, call) for path in shapes.ENDPOINTS),
+    ("GET", "/v1/responses/{id}", read_answer),
+    ("DELETE", "/v1/responses/{id}", delete_request),
+    ("POST", "/v1/responses/{id}/cancel", cancel_request),
+    ("GET", "/v1/chat/completions/{id}", read_answer),
+    ("GET", "/v1/requests", list_requests),
+    ("GET", "/v1/requests/{id}", read_request),
+    ("DELETE", "/v1/requests/{id}", delete_request),
+    ("POST", "/v1/requests/{id}/cancel", cancel_request),
+    ("POST", "/v1/requests/{id}/retry", retry_request),
+    ("GET", "/health", health),
+    ("GET", "/ready", ready),
+    ("GET", "/metrics", read_metrics),
+    ("GET", "/openapi.json", describe_api),
+    ("POST", "/webhooks/openai", webhook),
+]
+
+
+def build(door: Door) -> Starlette:
+    """The ASGI application."""
+    by_path: dict[str, dict[str, Handler]] = {}
+    for method, path, handler in ROUTES:
+        by_path.setdefault(path, {})[method] = handler
+    app = Starlette(
+        routes=[
+            Route(path, _dispatch(door, handlers), methods=list(handlers))
+            for path, handlers in by_path.items()
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _mistake},
+    )
+    # "/v1/responses/" is an unknown path, not a redirect to wherever the Host header says.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _dispatch(door: Door, handlers: dict[str, Handler]) -> Callable[..., Awaitable[Response]]:
+    async def run(http: HttpRequest) -> Response:
+        # HEAD is answered like GET; the server leaves the body away.
+        method = "GET" if http.method == "HEAD" else http.method
+        try:
+            return await handlers[method](door, http)
+        except errors.Refusal as error:
+            return _refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody is there to read it
+
+    return run
+
+
+def _refusal(error: errors.Refusal, extra: dict[str, str] | None = None) -> Response:
+    return JSONResponse(error.body(), error.http_status, {**error.headers, **(extra or {})})
+
+
+async def _http_error(http: HttpRequest, error: Exception) -> Response:
+    """Starlette's own 404 and 405, in OpenAI's shape."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        message = f"{http.scope['path']} does not take {http.method}."
+        return _refusal(errors.MethodNotAllowed(message), dict(error.headers or {}))
+    return _refusal(errors.UnknownEndpoint(f"Unknown path: {http.method} {http.scope['path']}."))
+
+
+async def _mistake(http: HttpRequest, error: Exception) -> Response:
+    """A bug: the log gets the traceback (from the server), the caller a plain 500."""
+    log.error("%s %r failed: %s", http.method, http.scope["path"], type(error).__name__)
+    return _refusal(errors.Internal())
+
+
+def endpoints() -> list[tuple[str, str]]:
+    """(method, path) of everything that is served: compared with OpenAPI by a test."""
+    return [(method, path) for method, path, _ in ROUTES]

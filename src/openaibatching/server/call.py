@@ -1,0 +1,104 @@
+"""What a caller sent, understood: refused early, made canonical, given its identity.
+
+A bad body found here costs nothing; found by OpenAI it would fail a whole batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any
+
+from openaibatching.server import canonical, errors
+from openaibatching.server.config import UPSTREAM_INPUTS_MAX, Settings
+from openaibatching.server.model import Call, batch_line_bytes
+
+CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
+IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
+
+# OpenAI counts tokens; so far nobody told us how many a body has. English text has about four
+# characters a token (https://platform.openai.com/tokenizer). For images, digits or lists of tokens
+# that is too few; the limit that is kept then shrinks until a batch fits (collect.py, _learn).
+BYTES_PER_TOKEN = 4
+
+
+def read_call(
+    settings: Settings, tenant: str, endpoint: str, raw: bytes, idempotency_key: str | None
+) -> Call:
+    """The call that `raw`, posted to `endpoint` (with its /v1), stands for.
+
+    Raises a Refusal that says what is wrong with it.
+    """
+    value = canonical.parse(raw)
+    if not isinstance(value, dict):
+        raise errors.InvalidJson("The body must be a JSON object.")
+    _check(value)
+    if endpoint == RESPONSES and "messages" in value and value.get("input") is None:
+        value.pop("input", None)
+        endpoint = CHAT
+    body = canonical.encode(value)
+    line_bytes = batch_line_bytes(endpoint, body)
+    if line_bytes > settings.batch_bytes_max:
+        raise errors.RequestTooLarge(
+            f"The body takes {line_bytes} bytes in a batch file, whose limit is "
+            f"{settings.batch_bytes_max} (BATCH_BYTES_MAX)."
+        )
+    body_id = _identity(tenant, endpoint, b"body", body)
+    id_ = body_id
+    if idempotency_key is not None:
+        id_ = _identity(tenant, endpoint, b"key", _checked_key(idempotency_key))
+    return Call(
+        id=id_,
+        body_id=body_id,
+        tenant=tenant,
+        endpoint=endpoint,
+        model=value["model"],
+        body=body,
+        line_bytes=line_bytes,
+        tokens=len(body) // BYTES_PER_TOKEN + 1,
+        inputs=_count_inputs(endpoint, value),
+    )
+
+
+def _check(value: dict[str, Any]) -> None:
+    model = value.get("model")
+    if not isinstance(model, str) or isinstance(model, canonical.Number) or not model:
+        raise errors.MissingParameter(
+            "Missing required parameter: 'model' (a text).", param="model"
+        )
+    if not _storable(model):
+        raise errors.MissingParameter("'model' is not the name of a model.", param="model")
+    if value.pop("stream", None) not in (None, False):
+        raise errors.StreamingUnsupported(param="stream")
+    if value.pop("background", None) not in (None, False):
+        raise errors.BackgroundUnsupported(param="background")
+
+
+def _storable(text: str) -> bool:
+    """Whether PostgreSQL can hold it as text, and an index can hold it at all."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text) and len(text) < 256
+
+
+def _checked_key(key: str) -> bytes:
+    if not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX:
+        raise errors.InvalidIdempotencyKey
+    return key.encode("utf-8", "surrogatepass")
+
+
+def _identity(tenant: str, endpoint: str, kind: bytes, name: bytes) -> uuid.UUID:
+    """128 bits of SHA-256: no two calls that differ will ever meet by chance."""
+    # No part but the last can hold a NUL byte, so no two different lists run together.
+    parts = (tenant.encode(), endpoint.encode(), kind, name)
+    return uuid.UUID(bytes=hashlib.sha256(b"\0".join(parts)).digest()[:16])
+
+
+def _count_inputs(endpoint: str, value: dict[str, Any]) -> int:
+    """Embedding inputs in the call: a list of texts or of token lists counts each one."""
+    inputs = value.get("input")
+    if endpoint != EMBEDDINGS or not isinstance(inputs, list):
+        return 1
+    if not inputs or isinstance(inputs[0], canonical.Number):
+        return 1
+    if len(inputs) > UPSTREAM_INPUTS_MAX:
+        raise errors.TooManyInputs(param="input")
+    return len(inputs)

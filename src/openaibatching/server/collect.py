@@ -1,0 +1,281 @@
+"""Collect: an ended batch's answers reach their requests, its books are balanced, and what it
+left upstream is deleted."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+from datetime import timedelta
+
+from openaibatching.server import refusal, results, store
+from openaibatching.server.context import Context, backoff_s
+from openaibatching.server.db import Connection
+from openaibatching.server.errors import UpstreamDenied, UpstreamError
+from openaibatching.server.model import Batch, Result, file_name
+
+log = logging.getLogger(__name__)
+
+RESULTS_AT_ONCE = 2000
+RESULT_BYTES_AT_ONCE = 8_000_000
+DOWNLOADS_MAX = 3
+FILE_GONE_TRIES = 20
+HOLD_S_MIN = 1.0
+ACCOUNT_HOLDS = 10
+WAITING_MAX = timedelta(hours=25)
+
+
+async def collect_one(ctx: Context) -> bool:
+    """Collect at most one ended batch; whether there was one."""
+    async with ctx.lease(("ended",)) as batch:
+        if batch is None:
+            return False
+        if batch.upstream_status == "failed" and not (batch.output_file_id or batch.error_file_id):
+            await _resolve_refusal(ctx, batch)
+            return True
+        try:
+            broken = await _read_files(ctx, batch)
+        except UpstreamError as error:
+            poll_s = ctx.settings.batch_poll_s
+            wait_s = backoff_s(batch.tries, first=min(1.0, poll_s), most=min(300.0, poll_s * 20))
+            wait_s = error.retry_after or wait_s
+            log.warning(
+                "batch %s: results cannot be read: %s; again in %.1f s", batch.id, error, wait_s
+            )
+            await ctx.postpone(batch, wait_s)
+            return True
+        await _balance(ctx, batch, broken)
+    return True
+
+
+# ----- answers -----
+
+
+async def _read_files(ctx: Context, batch: Batch) -> int:
+    """Store what both files tell; how many lines were broken."""
+    broken = 0
+    for file_id in (batch.output_file_id, batch.error_file_id):
+        if file_id:
+            try:
+                broken += await _read_file(ctx, batch, file_id)
+            except UpstreamDenied as error:
+                # A file that OpenAI names but does not have: seen for a while after the end, or
+                # with a key of another project. Its answers are paid for, so patience is cheap.
+                if error.status != 404 or batch.tries < FILE_GONE_TRIES:
+                    raise
+                await _note(ctx, batch, f"file {file_id} is not there")
+    return broken
+
+
+async def _read_file(ctx: Context, batch: Batch, file_id: str) -> int:
+    lines = results.Lines()
+    chunk: list[results.Outcome] = []
+    size = broken = unknown = 0
+
+    def take(line: bytes) -> None:
+        nonlocal size, broken, unknown
+        try:
+            outcome = results.read_line(line)
+        except results.BrokenLine as error:
+            broken += 1
+            if broken == 1:  # one is enough to see what is wrong; the count comes later
+                log.warning("batch %s: a broken line in %s: %s", batch.id, file_id, error)
+            return
+        if outcome is None:
+            unknown += 1
+        else:
+            chunk.append(outcome)
+            size += len(outcome.answer)
+
+    async with aclosing(ctx.upstream.download(file_id)) as stream:
+        async for data in stream:
+            for line in lines.feed(data):
+                take(line)
+            if len(chunk) >= RESULTS_AT_ONCE or size >= RESULT_BYTES_AT_ONCE:
+                await _store(ctx, batch, chunk)
+                chunk, size = [], 0
+        for line in lines.end():
+            take(line)
+    await _store(ctx, batch, chunk)
+    if unknown:
+        await _note(ctx, batch, f"{unknown} lines in {file_id} belong to no request of ours")
+    return broken
+
+
+async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]) -> None:
+    # The first line of a request wins, but an answer wins over a failure: it is paid for. A
+    # second line in a later chunk finds the request finished.
+    first: dict[uuid.UUID, results.Outcome] = {}
+    for outcome in outcomes:
+        if outcome.id not in first or (outcome.completed and not first[outcome.id].completed):
+            first[outcome.id] = outcome
+    if not first:
+        return
+    async with ctx.database.transaction() as conn:
+        owed = await store.read_attempts(conn, batch, list(first))
+        rows = [
+            results.settle(
+                outcome,
+                owed[outcome.id].attempts,
+                ctx.settings.batch_attempts_max,
+                owed[outcome.id].status_code,
+            )
+            for outcome in first.values()
+            if outcome.id in owed
+        ]
+        if rows:
+            await store.store_results(conn, ctx.server, batch, rows, refund=False, now=ctx.now())
+
+
+async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
+    """What never came goes again, or fails; then the batch is done."""
+    async with ctx.database.transaction() as conn:
+        owed = await store.read_unanswered(conn, batch)
+        if owed and batch.downloads + 1 < DOWNLOADS_MAX:
+            # The answers are paid for: a download may have been cut short unseen, so reading
+            # again comes before sending again.
+            wait_s = backoff_s(batch.downloads)
+            log.warning(
+                "batch %s: %d requests without an answer, %d broken lines; reading again in %.1f s",
+                batch.id,
+                len(owed),
+                broken,
+                wait_s,
+            )
+            await store.move_batch(conn, "retry_download", ctx.server, batch)
+            await store.release_batch(conn, ctx.server, batch.id, wait_s, ctx.now())
+            return
+        rows = [
+            results.settle(
+                _silence(batch, request),
+                request.attempts,
+                ctx.settings.batch_attempts_max,
+                request.status_code,
+            )
+            for request in owed
+        ]
+        if rows:
+            log.warning("batch %s: %d requests have no answer", batch.id, len(rows))
+            await store.note_event(conn, batch, f"{len(rows)} requests without a line")
+            await store.store_results(conn, ctx.server, batch, rows, refund=False, now=ctx.now())
+        await store.move_batch(conn, "finish_collect", ctx.server, batch, now=ctx.now())
+    log.info(
+        "batch %s: %d of %d answers collected", batch.id, batch.requests - len(rows), batch.requests
+    )
+
+
+def _silence(batch: Batch, request: store.Unanswered) -> results.Outcome:
+    if batch.upstream_status in ("expired", "cancelled"):
+        return results.expired(request.id)
+    return results.missing(request.id)
+
+
+async def _note(ctx: Context, batch: Batch, note: str) -> None:
+    log.warning("batch %s: %s", batch.id, note)
+    async with ctx.database.transaction() as conn:
+        await store.note_event(conn, batch, note)
+
+
+# ----- refusals -----
+
+
+async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
+    """OpenAI took none of it: the culprits fail, and the rest goes again without an attempt."""
+    async with ctx.database.transaction() as conn:
+        owed = await store.read_unanswered(conn, batch)
+        verdict = refusal.judge(batch.errors, len(owed))
+        if isinstance(verdict, refusal.TokenLimit):
+            verdict = await _learn(ctx, conn, batch, owed, verdict)
+        log.warning("batch %s: refused: %s", batch.id, _first_reason(batch, verdict))
+        if isinstance(verdict, refusal.Halve):
+            await store.split_batch(conn, ctx.server, batch, owed)
+        else:
+            reasons = verdict.reasons if isinstance(verdict, refusal.Culprits) else {}
+            rows = [_after_refusal(r, reasons.get(line)) for line, r in enumerate(owed)]
+            await store.store_results(conn, ctx.server, batch, rows, refund=True, now=ctx.now())
+        if isinstance(verdict, refusal.Again):
+            hold_s = _hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
+            await store.learn_limit(conn, batch.model, None, hold_s, ctx.now())
+        await store.move_batch(conn, "finish_collect", ctx.server, batch, now=ctx.now())
+
+
+async def _learn(
+    ctx: Context,
+    conn: Connection,
+    batch: Batch,
+    owed: Sequence[store.Unanswered],
+    verdict: refusal.TokenLimit,
+) -> refusal.Verdict:
+    """Keep the limit, and see to it that no request waits for ever behind it.
+
+    OpenAI counts in its tokens and we in estimates. A refusal while none of the model's other
+    batches is upstream says that the estimate is too low (or that somebody else uses the
+    account), so the limit that is kept shrinks until a batch fits.
+    """
+    tokens, hold_s = verdict.tokens, _hold_s(ctx)
+    if await store.enqueued_tokens(conn, batch.model) == 0:
+        if len(owed) == 1 and _never_fits(batch, owed[0], tokens):
+            return refusal.judge_alone(batch.errors)
+        if len(owed) == 1:
+            await store.defer_request(conn, owed[0].id, ctx.now())
+        tokens = min(tokens or batch.tokens, max(1, batch.tokens // 2))
+    log.warning("model %s: held for %.0f s by its enqueued-token limit", batch.model, hold_s)
+    await store.learn_limit(conn, batch.model, tokens, hold_s, ctx.now())
+    return verdict
+
+
+def _never_fits(batch: Batch, request: store.Unanswered, limit: int | None) -> bool:
+    """Alone, and still too large; or alone and refused for longer than any batch can take."""
+    too_large = limit is not None and request.tokens > limit
+    return too_large or batch.now - request.created_at > WAITING_MAX
+
+
+def _hold_s(ctx: Context) -> float:
+    return max(HOLD_S_MIN, ctx.settings.batch_poll_s)
+
+
+def _after_refusal(request: store.Unanswered, reason: refusal.Reason | None) -> Result:
+    if reason is None:
+        return Result(request.id, "queued", None, None)
+    outcome = results.refused(request.id, reason.code, reason.message, reason.param)
+    return Result(request.id, "failed", outcome.status_code, outcome.answer)
+
+
+def _first_reason(batch: Batch, verdict: refusal.Verdict) -> str:
+    said = batch.errors.decode("utf-8", "replace") if batch.errors else "no reason given"
+    return f"{type(verdict).__name__.lower()}: {said[:300]}"
+
+
+# ----- what is left upstream -----
+
+
+async def clean_one(ctx: Context) -> bool:
+    """Delete the files of at most one collected batch upstream; whether there was one."""
+    async with ctx.lease(("collected",)) as batch:
+        if batch is None:
+            return False
+        try:
+            for file_id in await _files(ctx, batch):
+                await ctx.upstream.delete_file(file_id)
+                async with ctx.database.transaction() as conn:
+                    await store.move_batch(conn, "forget_file", ctx.server, batch, file_id=file_id)
+        except UpstreamError as error:
+            wait_s = error.retry_after or backoff_s(batch.tries)
+            log.warning(
+                "batch %s: files cannot be deleted: %s; again in %.1f s", batch.id, error, wait_s
+            )
+            await ctx.postpone(batch, wait_s)
+            return True
+        async with ctx.database.transaction() as conn:
+            await store.move_batch(conn, "close_batch", ctx.server, batch, now=ctx.now())
+    return True
+
+
+async def _files(ctx: Context, batch: Batch) -> list[str]:
+    """Every file of the batch, with those of uploads that acted without our knowing."""
+    known = [batch.output_file_id, batch.error_file_id, batch.input_file_id]
+    stray: list[str] = []
+    if batch.uploads > 1 or batch.input_file_id is None:
+        stray = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)
+    return list(dict.fromkeys([*(f for f in known if f), *stray]))

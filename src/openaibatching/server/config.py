@@ -1,0 +1,215 @@
+"""The settings: environment first, every one but the secrets also a flag of `serve`.
+
+The names, defaults and meanings are CONTRACT for operators; README has the same table and a
+test holds the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from openaibatching.server.errors import ConfigError
+
+SECRETS = ("openai_api_key", "openai_webhook_secret", "batch_server_api_key", "postgres_url")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+# OpenAI's own limits (https://platform.openai.com/docs/guides/batch): a batch holds at most
+# this many lines, its file this many bytes, its embedding calls together this many inputs.
+UPSTREAM_LINES_MAX = 50_000
+UPSTREAM_FILE_BYTES_MAX = 209_715_200
+UPSTREAM_INPUTS_MAX = 50_000
+UPSTREAM_CREATES_PER_HOUR = 2_000
+
+LEASE_S = 20.0
+"""Seconds after which a batch whose server shows no sign of life goes to another server."""
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+def _text(default: str | None, meaning: str) -> Any:
+    return Field(default=default, description=meaning)
+
+
+class Settings(BaseSettings):
+    """All that can be set. Frozen: what the server started with is what it runs with."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    openai_api_key: SecretStr = Field(description="the upstream key")
+    openai_base_url: str = Field(
+        default="https://api.openai.com/v1", pattern=r"^https?://", description="the upstream"
+    )
+    openai_org_id: str | None = _text(None, "as the official SDK reads it")
+    openai_project_id: str | None = _text(None, "as the official SDK reads it")
+    openai_webhook_secret: SecretStr | None = Field(
+        default=None, description="the secret that OpenAI signs its webhooks with"
+    )
+    batch_server_api_key: SecretStr | None = Field(
+        default=None,
+        description="what callers present: one key, or name=key,name2=key2 for tenants; "
+        "unset: made at first start and kept in the data folder, for loopback only",
+    )
+    postgres_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL 14 or newer; unset: embedded in the data folder"
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("openaibatching")),
+        description="embedded database, made key, spool files",
+    )
+    host: str = Field(default="127.0.0.1", description="the address to listen on")
+    port: int = Field(default=9487, ge=0, le=65_535, description="the port to listen on")
+    ssl_certfile: Path | None = Field(default=None, description="TLS certificate chain (PEM)")
+    ssl_keyfile: Path | None = Field(default=None, description="TLS private key (PEM)")
+    batch_linger_s: Seconds = Field(
+        default=60, description="how long the oldest queued request waits for company"
+    )
+    batch_requests_max: int = Field(
+        default=50_000, ge=1, le=UPSTREAM_LINES_MAX, description="requests in a full batch"
+    )
+    batch_bytes_max: int = Field(
+        default=200_000_000,
+        ge=1024,
+        le=UPSTREAM_FILE_BYTES_MAX,
+        description="bytes in a full batch",
+    )
+    batch_poll_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = Field(
+        default=30, description="first wait between two looks at a batch; grows to 5 times this"
+    )
+    batch_attempts_max: int = Field(
+        default=3, ge=1, le=100, description="sendings before a retryable failure is final"
+    )
+    batch_settle_s: Seconds = Field(
+        default=60,
+        description="how long a create of unknown outcome is looked for before creating again",
+    )
+    request_bytes_max: int = Field(
+        default=33_554_432, ge=1, description="a larger body is refused with 413"
+    )
+    wait_s_max: Seconds = Field(default=600, description="the longest that Prefer: wait holds")
+    result_ttl_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] = Field(
+        default=30, description="finished requests are deleted after this"
+    )
+    database_wait_s: Seconds = Field(
+        default=10, description="how long the start waits for an unreachable database"
+    )
+
+    @property
+    def tls(self) -> bool:
+        """Whether the port speaks https."""
+        return self.ssl_certfile is not None
+
+
+def load(flags: dict[str, Any] | None = None) -> Settings:
+    """Settings from `flags` (a flag wins) and the environment; what is empty counts as unset.
+
+    Raises ConfigError with one line that names each wrong variable.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_say(e) for e in error.errors())) from None
+    _check(settings)
+    return settings
+
+
+def _say(error: Any) -> str:
+    name = str(error["loc"][0]).upper() if error["loc"] else "settings"
+    if error["type"] == "missing":
+        return f"{name} is required but not set"
+    return f"{name} is not valid: {error['msg']}"
+
+
+def _check(settings: Settings) -> None:
+    if not _presentable(settings.openai_api_key.get_secret_value()):
+        raise ConfigError("OPENAI_API_KEY must be printable ASCII without spaces")
+    if settings.postgres_url is not None:
+        _check_postgres_url(settings.postgres_url.get_secret_value())
+    if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
+        raise ConfigError("SSL_CERTFILE and SSL_KEYFILE must be set together")
+    for name in ("ssl_certfile", "ssl_keyfile"):
+        path: Path | None = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{name.upper()} names a file that does not exist: {path}")
+    if settings.batch_server_api_key is not None:
+        parse_keys(settings.batch_server_api_key.get_secret_value())
+    elif settings.host not in LOOPBACK:
+        raise ConfigError(
+            f"BATCH_SERVER_API_KEY must be set when HOST is not loopback (it is {settings.host})"
+        )
+
+
+def _check_postgres_url(url: str) -> None:
+    # Here, because the message of a failed connection repeats a malformed one, password and all.
+    try:
+        parts = conninfo_to_dict(url)
+        # An "@" or "/" in the password moves the rest of it into another part.
+        elsewhere = f"{parts.get('host', '')}{parts.get('dbname', '')}"
+        valid = "@" not in elsewhere and re.fullmatch(r"[\d,]*", str(parts.get("port", "")))
+    except ProgrammingError:
+        valid = None
+    if not valid:
+        raise ConfigError(
+            "POSTGRES_URL is not valid: it must look like postgresql://user:password@host/database,"
+            " with special characters in the password percent-encoded"
+        ) from None
+
+
+def _presentable(key: str) -> bool:
+    """Whether a key can stand in a header."""
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key
+
+
+DEFAULT_TENANT = "default"
+_NAMED = re.compile(r"([A-Za-z0-9._-]{1,64})=([^=].*)")
+
+
+def parse_keys(text: str) -> dict[str, str]:
+    """{tenant: key} of `key` or `name=key,name2=key2`. Raises ConfigError.
+
+    A lone key may end in '=' (base64): only a name with something behind its '=' is a tenant.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    named = [_NAMED.fullmatch(part) for part in parts]
+    if len(parts) == 1 and named[0] is None:
+        keys = {DEFAULT_TENANT: parts[0]}
+    else:
+        if not all(named):
+            raise ConfigError("BATCH_SERVER_API_KEY must be one key, or name=key,name2=key2")
+        keys = {match[1]: match[2] for match in named if match}
+    if len(keys) < len(parts) or len(set(keys.values())) < len(parts):
+        raise ConfigError("BATCH_SERVER_API_KEY has the same name or the same key twice")
+    if not all(_presentable(key) for key in keys.values()):
+        raise ConfigError("BATCH_SERVER_API_KEY must hold printable ASCII without spaces")
+    return keys
+
+
+class Keyring:
+    """Which tenant a presented key belongs to."""
+
+    def __init__(self, keys: dict[str, str]) -> None:
+        self._tenants = {_digest(key): tenant for tenant, key in keys.items()}
+
+    def tenant(self, key: str) -> str | None:
+        """The tenant of `key`, or None. Takes the same time for every wrong key."""
+        presented, found = _digest(key), None
+        for digest, tenant in self._tenants.items():
+            if hmac.compare_digest(digest, presented):
+                found = tenant
+        return found
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,102 @@
+"""What every step is given: the settings, the database, OpenAI, and this server's leases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from openaibatching.server import store
+from openaibatching.server.config import Settings
+from openaibatching.server.db import Database
+from openaibatching.server.errors import LeaseLost
+from openaibatching.server.model import Batch
+from openaibatching.server.upstream import Upstream
+
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 300.0
+RELEASE_S = 1.0
+_dice = random.Random()  # noqa: S311 - spreading load, not guarding secrets
+
+
+def backoff_s(tries: int, *, first: float = BACKOFF_FIRST_S, most: float = BACKOFF_MAX_S) -> float:
+    """Seconds to wait after `tries` failures: doubling, bounded, and with a fifth of jitter."""
+    wait = min(most, first * 2.0 ** min(tries, 30))
+    return jittered(wait)
+
+
+def jittered(seconds: float) -> float:
+    """Up to a fifth less, so that servers which failed together do not come back together."""
+    return seconds * _dice.uniform(0.8, 1.0)
+
+
+def _new_server_number() -> int:
+    return uuid.uuid4().int % 2**31
+
+
+@dataclass
+class Context:
+    """One server. `clock` is None in production: the database's clock is everybody's."""
+
+    settings: Settings
+    database: Database
+    upstream: Upstream
+    clock: Callable[[], datetime] | None = None
+    server: int = field(default_factory=_new_server_number)
+    _held: dict[uuid.UUID, asyncio.Task[object]] = field(default_factory=dict)
+
+    def now(self) -> datetime | None:
+        """The time if a test owns the clock, else None for the database's own now()."""
+        return self.clock() if self.clock else None
+
+    @asynccontextmanager
+    async def lease(self, states: Sequence[str]) -> AsyncIterator[Batch | None]:
+        """The batch in one of `states` whose turn it is, leased to this server, or None.
+
+        The lease is kept alive by `renew` and given back at the end, whatever happens, so that
+        a step that fails is tried again later and never at once.
+        """
+        async with self.database.transaction() as conn:
+            batch = await store.take_batch(conn, self.server, states, self.now())
+        # Ours already: the session that proves it was lost for a moment, and another of our own
+        # loops found the lease free. Whoever works on it goes on.
+        if batch is None or batch.id in self._held:
+            yield None
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._held[batch.id] = task
+        try:
+            yield batch
+        except BaseException:
+            await self._release(batch, backoff_s(batch.tries))
+            raise
+        finally:
+            del self._held[batch.id]
+
+    async def postpone(self, batch: Batch, wait_s: float) -> None:
+        """Give the batch back; its next turn is in `wait_s` seconds."""
+        async with self.database.transaction() as conn:
+            await store.release_batch(conn, self.server, batch.id, wait_s, self.now())
+
+    async def _release(self, batch: Batch, wait_s: float) -> None:
+        # Being cancelled must not leave the lease behind; being without a database may, since
+        # the lease then ends by itself.
+        with contextlib.suppress(Exception):  # the first error is the one to report
+            async with asyncio.timeout(RELEASE_S):
+                await asyncio.shield(self.postpone(batch, wait_s))
+
+    async def renew(self) -> None:
+        """Make the leases last longer; a step whose lease is lost is stopped where it stands."""
+        held = dict(self._held)
+        if not held:
+            return
+        async with self.database.transaction() as conn:
+            ours = await store.renew_leases(conn, self.server, list(held))
+        for id_ in held.keys() - ours:
+            if self._held.get(id_) is held[id_]:
+                held[id_].cancel(LeaseLost.__name__)

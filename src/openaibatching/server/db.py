@@ -1,0 +1,243 @@
+"""PostgreSQL: named queries, the connection pool, migrations, and the session that listens.
+
+What only psycopg can say is translated here: everything that means "the database is out of
+reach" becomes DatabaseUnavailable, so the rest of the server knows one such error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import AsyncRowFactory, tuple_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from openaibatching.server.errors import ConfigError, DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+Connection = AsyncConnection[Any]
+
+CHANNEL = "openaibatching"
+MIGRATION_LOCK = 9487_0001
+LOCK_CLASS = 9487
+CONNECTION_WAIT_S = 5.0
+"""How long a caller waits for a free connection before it hears 503."""
+CONNECTIONS_MAX = 12
+PAUSE_MS_MAX = 10_000
+CONNECTION: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 5,
+    # How a server shows in pg_stat_activity.
+    "fallback_application_name": f"openaibatching pid {os.getpid()}",
+    # A database that falls silent (a cut cable, a failover) is noticed within 15 seconds.
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+# ReadOnlySqlTransaction: a failover has left us on a standby. Retrying there is as right as
+# with any other outage. OperationalError covers the rest: shutdown, recovery, disk full, …
+_OUTAGES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+)
+
+
+def _load(text: str) -> dict[str, bytes]:
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return {
+        name: body.strip().encode() for name, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def sql_text(name: str) -> str:
+    """One of the package's SQL files, by its name below sql/."""
+    return resources.files("openaibatching.server").joinpath("sql", name).read_text("utf-8")
+
+
+QUERIES = _load(sql_text("queries.sql"))
+"""{name: statement} of queries.sql."""
+
+
+async def execute(
+    conn: Connection,
+    name: str,
+    params: dict[str, Any],
+    row_factory: AsyncRowFactory[Any] = tuple_row,
+) -> AsyncCursor[Any]:
+    """Run the named query on `conn` and return its cursor. Results travel in binary."""
+    cursor = conn.cursor(binary=True, row_factory=row_factory)
+    return await cursor.execute(QUERIES[name], params)
+
+
+@asynccontextmanager
+async def outages_named() -> AsyncIterator[None]:
+    """Turn psycopg's many ways to say that the database is away into DatabaseUnavailable."""
+    try:
+        yield
+    except _OUTAGES as error:
+        raise DatabaseUnavailable from error
+
+
+class Database:
+    """The pool. `open` before use; `transaction` is the only way to a connection."""
+
+    def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
+        self.url = url
+        self._pool = AsyncConnectionPool(
+            url,
+            open=False,
+            min_size=2,
+            max_size=connections_max,
+            timeout=CONNECTION_WAIT_S,
+            max_lifetime=1800,
+            reconnect_timeout=30,
+            configure=_configure,
+            kwargs=CONNECTION,
+        )
+
+    async def open(self) -> None:
+        """Start the pool. It connects in the background."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close(timeout=1)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection with an open transaction; committed at the end, or rolled back.
+
+        Raises DatabaseUnavailable when the database is out of reach; then it is unknown
+        whether a commit that was under way took effect.
+        """
+        async with outages_named(), self._pool.connection() as conn, conn.transaction():
+            yield conn
+
+    async def ping(self, timeout: float) -> bool:
+        """Whether the database answers within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout), self.transaction() as conn:
+                await execute(conn, "ping", {})
+        except (TimeoutError, DatabaseUnavailable):
+            return False
+        return True
+
+
+async def _configure(conn: Connection) -> None:
+    await conn.execute("set search_path = openaibatching")
+    # A server that is paused in the middle of a transaction must not hold up the others.
+    await conn.execute(f"set idle_in_transaction_session_timeout = {PAUSE_MS_MAX}")
+
+
+# ----- migrations -----
+
+
+def schema_version() -> int:
+    """The version of schema.sql, as its first line says."""
+    return int(sql_text("schema.sql").split("\n", 1)[0].removeprefix("-- version: "))
+
+
+def migrations() -> dict[int, str]:
+    """{version: statements} of sql/migrations/NNNN_what.sql: each leads from the version before."""
+    folder = resources.files("openaibatching.server").joinpath("sql", "migrations")
+    files = [f for f in folder.iterdir() if f.name.endswith(".sql")] if folder.is_dir() else []
+    return {int(f.name.split("_")[0]): f.read_text("utf-8") for f in files}
+
+
+async def migrate(url: str, *, wait_s: float, steps: Mapping[int, str] | None = None) -> None:
+    """Bring the database to this program's schema, alone, in one transaction.
+
+    An unreachable database is tried again for `wait_s` seconds. `steps` are the migrations,
+    the package's own if left out. Raises ConfigError when the database stays out of reach, is
+    too old, or has a newer schema than this program knows.
+    """
+    conn = await _connect(url, wait_s)
+    async with conn:
+        if conn.info.server_version < 140_000:
+            raise ConfigError("POSTGRES_URL: PostgreSQL 14 or newer is needed")
+        try:
+            async with conn.transaction():
+                await conn.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+                await _apply(conn, migrations() if steps is None else steps)
+        except psycopg.Error as error:
+            raise ConfigError(
+                f"POSTGRES_URL: the schema cannot be set up: {_first(error)}"
+            ) from None
+
+
+async def _connect(url: str, wait_s: float) -> Connection:
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            return await AsyncConnection.connect(url, **CONNECTION)
+        except psycopg.Error as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise ConfigError(f"POSTGRES_URL: no database there: {_first(error)}") from None
+        await asyncio.sleep(0.25)
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+async def _apply(conn: Connection, steps: Mapping[int, str]) -> None:
+    found = await (await conn.execute("select to_regclass('openaibatching.meta')")).fetchone()
+    if found is None or found[0] is None:
+        log.info("setting up the schema, version %s", schema_version())
+        await conn.execute(sql_text("schema.sql").encode())
+    row = await (await conn.execute("select version from openaibatching.meta")).fetchone()
+    version = row[0] if row else 0
+    known = max([schema_version(), *steps])
+    if version > known:
+        raise ConfigError(
+            f"POSTGRES_URL: its schema has version {version}, this program knows {known}: update it"
+        )
+    for step in range(version + 1, known + 1):
+        log.info("migrating the schema to version %s", step)
+        await conn.execute(steps[step].encode())
+        await conn.execute("update openaibatching.meta set version = %s", [step])
+
+
+# ----- the session that listens -----
+
+
+class Session:
+    """One long connection: hears notifications, and holds this server's number.
+
+    While the session lives, its advisory lock proves that the server does (queries.sql,
+    take_batch). When it ends, a new one is opened; `on_notify` is then called with "" because
+    anything may have been missed.
+    """
+
+    def __init__(self, url: str, server: int, on_notify: Callable[[str], None]) -> None:
+        self._url, self._server, self._on_notify = url, server, on_notify
+
+    async def run(self) -> None:
+        """Listen until cancelled, through any outage."""
+        wait = 0.1
+        while True:
+            try:
+                async with await AsyncConnection.connect(self._url, **CONNECTION) as conn:
+                    await execute(conn, "hold_server_number", {"server": self._server})
+                    await conn.execute(f"listen {CHANNEL}")  # an identifier cannot be a parameter
+                    wait = 0.1
+                    self._on_notify("")
+                    async for notice in conn.notifies():
+                        self._on_notify(notice.payload)
+            except psycopg.Error as error:
+                log.warning("listening is interrupted: %s", _first(error))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 5.0)

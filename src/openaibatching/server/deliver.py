@@ -1,0 +1,94 @@
+"""Deliver: callers that wait hear of their request's end.
+
+A notification only says that something has finished; the rows say what. All waiting ids are
+then read in bulk, and looked at now and then without one, because notifications can be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import defaultdict
+
+from openaibatching.server import store
+from openaibatching.server.db import Database
+from openaibatching.server.errors import DatabaseUnavailable
+from openaibatching.server.model import Request
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+IDS_AT_ONCE = 64
+
+
+class Deliverer:
+    """Who waits for what."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: defaultdict[uuid.UUID, set[asyncio.Future[Request]]] = defaultdict(set)
+        self._fresh: set[uuid.UUID] = set()
+        self._wake = asyncio.Event()
+        self._finished = False
+        self._closing = False
+
+    def finished(self) -> None:
+        """Some request has finished."""
+        self._finished = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Send every waiting caller home with what is known: the server stops."""
+        self._closing = True
+        for futures in self._waiting.values():
+            for future in futures:
+                future.cancel()
+
+    async def wait(self, id_: uuid.UUID, timeout: float) -> Request | None:
+        """The finished request, with its answer; None when `timeout` seconds pass first."""
+        if self._closing or timeout <= 0:
+            return None
+        future: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
+        self._waiting[id_].add(future)
+        # It may have finished between the caller's reading and this line.
+        self._fresh.add(id_)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(timeout):
+                # The wait, not the future, is what a stopping server cancels.
+                await asyncio.wait((future,))
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting[id_].discard(future)
+            if not self._waiting[id_]:
+                del self._waiting[id_]
+        return None if future.cancelled() else future.result()
+
+    async def run(self) -> None:
+        """Read the waiting requests when told to, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._finished = True
+            self._wake.clear()
+            ids = set(self._waiting) if self._finished else self._fresh & self._waiting.keys()
+            self._finished, self._fresh = False, set()
+            try:
+                await self._read(ids)
+            except DatabaseUnavailable:
+                self._finished = True  # look again at all of them in LOOK_S
+
+    async def _read(self, ids: set[uuid.UUID]) -> None:
+        ordered = list(ids)
+        for start in range(0, len(ordered), IDS_AT_ONCE):
+            chunk = ordered[start : start + IDS_AT_ONCE]
+            async with self._database.transaction() as conn:
+                requests = await store.read_finished_requests(conn, chunk)
+            for request in requests:
+                for future in self._waiting.get(request.id, ()):
+                    if not future.done():
+                        future.set_result(request)

@@ -1,0 +1,115 @@
+"""Form: queued requests of one endpoint and model become a batch, when it is full or has waited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from openaibatching.server import store
+from openaibatching.server.config import (
+    UPSTREAM_CREATES_PER_HOUR,
+    UPSTREAM_INPUTS_MAX,
+)
+from openaibatching.server.context import Context
+from openaibatching.server.model import Queued
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a batch may hold. `tokens_free` is what the model's enqueued-token limit leaves.
+
+    `alone` says that none of the model's batches is upstream: then one request is sent even
+    if our estimate says that it does not fit, because only OpenAI knows.
+    """
+
+    requests: int
+    bytes: int
+    linger: timedelta
+    inputs: int = UPSTREAM_INPUTS_MAX
+    tokens_free: int | None = None
+    alone: bool = True
+
+
+def choose(queue: Sequence[Queued], limits: Limits, now: datetime) -> list[int]:
+    """The seqs of the next batch; empty if it is better to wait. `queue` is oldest first.
+
+    A batch is due when it is full (by lines, bytes, embedding inputs or tokens) or when its
+    oldest request has waited `linger`.
+    """
+    seqs: list[int] = []
+    bytes_, inputs, tokens = 0, 0, 0
+    full = False
+    for request in queue:
+        bytes_ += request.line_bytes
+        inputs += request.inputs
+        tokens += request.tokens
+        starved = limits.tokens_free is not None and tokens > limits.tokens_free
+        if starved and not (limits.alone and not seqs):
+            full = True
+            break
+        if seqs and (bytes_ > limits.bytes or inputs > limits.inputs):
+            full = True
+            break
+        seqs.append(request.seq)
+        if len(seqs) == limits.requests:
+            full = True
+            break
+    if not seqs:
+        return []
+    due = full or now - queue[0].queued_at >= limits.linger
+    return seqs if due else []
+
+
+def _full(queue: store.Measure, limits: Limits) -> bool:
+    """Whether `choose` would find a full batch: asked of sums, before any row is read."""
+    return (
+        queue.requests >= limits.requests
+        or queue.bytes > limits.bytes
+        or queue.inputs > limits.inputs
+        or (limits.tokens_free is not None and queue.tokens > limits.tokens_free)
+    )
+
+
+async def form_one(ctx: Context) -> bool:
+    """Make at most one batch; whether one was made."""
+    async with ctx.database.transaction() as conn:
+        groups = await store.list_groups(conn, ctx.now())
+        if (
+            not groups
+            or await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR
+        ):
+            return False
+    for group in groups:
+        if await _form(ctx, group):
+            return True
+    return False
+
+
+async def _form(ctx: Context, group: store.Group) -> bool:
+    settings = ctx.settings
+    async with ctx.database.transaction() as conn:
+        if not await store.lock_group(conn, group):
+            return False
+        limits = Limits(
+            requests=settings.batch_requests_max,
+            bytes=settings.batch_bytes_max,
+            linger=timedelta(seconds=settings.batch_linger_s),
+        )
+        if group.token_limit is not None:
+            enqueued = await store.enqueued_tokens(conn, group.model)
+            limits = Limits(
+                limits.requests,
+                limits.bytes,
+                limits.linger,
+                tokens_free=group.token_limit - enqueued,
+                alone=enqueued == 0,
+            )
+        lingered = group.now - group.queued_at >= limits.linger
+        if not lingered and not _full(
+            await store.measure_queue(conn, group, limits.requests), limits
+        ):
+            return False
+        queue = await store.read_queue(conn, group, limits.requests)
+        seqs = choose(queue, limits, group.now)
+        return bool(seqs) and await store.claim(conn, group, seqs) > 0

@@ -1,0 +1,105 @@
+"""Reading an HTTP request: who calls, what body, how long they are willing to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+
+from openaibatching.server import errors
+from openaibatching.server.config import Keyring
+
+BODY_IDLE_S = 30.0
+"""A body that stands still for longer is given up with 408."""
+DRAIN_BYTES_MAX = 64 * 1024 * 1024
+"""How much of a refused body is still read, so that its sender gets to read the refusal."""
+
+_PREFERENCES = re.compile(r'(?:[^",]|"[^"]*"|")+')
+_SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
+
+
+def tenant(http: HttpRequest, keyring: Keyring) -> str:
+    """The tenant whose key is presented. Raises InvalidApiKey."""
+    scheme, _, key = http.headers.get("authorization", "").partition(" ")
+    found = keyring.tenant(key.strip()) if scheme.lower() == "bearer" and key else None
+    if found is None:
+        raise errors.InvalidApiKey
+    return found
+
+
+def wait_s(http: HttpRequest, most: float) -> float | None:
+    """Seconds of `Prefer: wait=N` (RFC 7240), at most `most`; None without one.
+
+    What is not understood is ignored, as the RFC wants it.
+    """
+    for preference in _PREFERENCES.findall(",".join(http.headers.getlist("prefer"))):
+        name, _, value = preference.partition(";")[0].partition("=")
+        seconds = _SECONDS.fullmatch(value.strip())
+        if name.strip().lower() == "wait" and seconds:
+            return min(float(seconds[1]), most)
+    return None
+
+
+def check_json(http: HttpRequest) -> None:
+    """Raises UnsupportedMediaType for a body that says it is something else than JSON."""
+    media = http.headers.get("content-type", "application/json").partition(";")[0]
+    if media.strip().lower() != "application/json":
+        raise errors.UnsupportedMediaType
+
+
+async def read_body(http: HttpRequest, most: int) -> bytes:
+    """The whole body, of at most `most` bytes.
+
+    Raises RequestTooLarge, by Content-Length before anything is read or else as soon as
+    too much has come; RequestTimeout; or ClientDisconnect when it is cut off.
+    """
+    declared = http.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        await drain(http)
+        raise _too_large(most)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(BODY_IDLE_S):
+                message = await http.receive()
+        except TimeoutError:
+            raise errors.RequestTimeout from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        size += len(chunk)
+        if size > most:
+            if more:
+                await drain(http)
+            raise _too_large(most)
+        chunks.append(chunk)
+        if not more:
+            return b"".join(chunks)
+
+
+def _too_large(most: int) -> errors.RequestTooLarge:
+    return errors.RequestTooLarge(
+        f"The body is larger than {most} bytes (REQUEST_BYTES_MAX on the batch server)."
+    )
+
+
+async def drain(http: HttpRequest) -> None:
+    """Read a refused body to its end, or to DRAIN_BYTES_MAX, and forget it.
+
+    A client that is still sending does not read: closing on it now would show it a broken
+    connection in place of the refusal.
+    """
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_IDLE_S):
+            while size < DRAIN_BYTES_MAX:
+                message = await http.receive()
+                size += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return

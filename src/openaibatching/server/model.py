@@ -1,0 +1,178 @@
+"""The words of the service: its two nouns, their states, and the lines sent upstream."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+REQUEST_STATES = ("queued", "in_progress", "completed", "failed", "cancelled")
+FINISHED = ("completed", "failed", "cancelled")
+
+BATCH_STATES = (
+    "claimed",
+    "uploading",
+    "uploaded",
+    "creating",
+    "submitted",
+    "ended",
+    "collected",
+    "closed",
+)
+
+# (noun, from, to): exactly the `-- a -> b` comments of queries.sql and the diagrams of
+# ARCHITECTURE.md. None is "no row yet".
+TRANSITIONS: frozenset[tuple[str, str | None, str]] = frozenset(
+    {
+        ("request", None, "queued"),
+        ("request", "queued", "in_progress"),
+        ("request", "queued", "cancelled"),
+        ("request", "in_progress", "completed"),
+        ("request", "in_progress", "failed"),
+        ("request", "in_progress", "queued"),
+        ("request", "failed", "queued"),
+        ("request", "cancelled", "queued"),
+        ("batch", None, "claimed"),
+        ("batch", "claimed", "uploading"),
+        ("batch", "uploading", "uploading"),
+        ("batch", "uploading", "uploaded"),
+        ("batch", "uploading", "ended"),
+        ("batch", "uploaded", "creating"),
+        ("batch", "creating", "uploaded"),
+        ("batch", "creating", "submitted"),
+        ("batch", "creating", "ended"),
+        ("batch", "submitted", "ended"),
+        ("batch", "ended", "collected"),
+        ("batch", "collected", "closed"),
+    }
+)
+
+ID_PREFIX = "batchreq_"
+
+
+def request_id(id_: uuid.UUID) -> str:
+    """A request's public name, which is also its custom_id upstream: batchreq_<32 hex>."""
+    return ID_PREFIX + id_.hex
+
+
+def parse_request_id(text: str) -> uuid.UUID | None:
+    """The uuid behind a public name, or None when it is none of ours."""
+    digits = text.removeprefix(ID_PREFIX)
+    if digits == text or len(digits) != 32 or not set(digits) <= set("0123456789abcdef"):
+        return None
+    return uuid.UUID(hex=digits)
+
+
+def batch_line(id_: uuid.UUID, endpoint: str, body: bytes) -> bytes:
+    """One line of a batch input file (https://platform.openai.com/docs/guides/batch)."""
+    return b'{"custom_id":"%s","method":"POST","url":"%s","body":%s}\n' % (
+        request_id(id_).encode(),
+        endpoint.encode(),
+        body,
+    )
+
+
+def batch_line_bytes(endpoint: str, body: bytes) -> int:
+    """How long `batch_line` will be, in bytes."""
+    return len(batch_line(uuid.UUID(int=0), endpoint, b"")) + len(body)
+
+
+def file_name(batch_id: uuid.UUID) -> str:
+    """The upstream name of a batch's input file: what an upload of unknown outcome is known by."""
+    return f"openaibatching-{batch_id.hex}.jsonl"
+
+
+METADATA_KEY = "openaibatching_batch"
+"""The key in an upstream batch's metadata that holds our batch id: what it is adopted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that the door has understood, ready to be stored."""
+
+    id: uuid.UUID
+    body_id: uuid.UUID
+    tenant: str
+    endpoint: str
+    model: str
+    body: bytes
+    line_bytes: int
+    tokens: int
+    inputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as its callers see it. `answer` is read only for a finished one."""
+
+    seq: int
+    id: uuid.UUID
+    body_id: uuid.UUID
+    tenant: str
+    endpoint: str
+    model: str
+    state: str
+    attempts: int
+    status_code: int | None
+    created_at: datetime
+    finished_at: datetime | None
+    batch_upstream_id: str | None
+    answer: bytes | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is sent to OpenAI at once, and how far it has come."""
+
+    id: uuid.UUID
+    state: str
+    endpoint: str
+    model: str
+    requests: int
+    tokens: int
+    tries: int
+    downloads: int
+    uploads: int
+    upstream_id: str | None
+    upstream_status: str | None
+    input_file_id: str | None
+    output_file_id: str | None
+    error_file_id: str | None
+    errors: bytes | None
+    completed: int
+    failed: int
+    requeued: int
+    created_at: datetime
+    attempted_at: datetime | None
+    submitted_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What forming a batch needs to know of a queued request."""
+
+    seq: int
+    line_bytes: int
+    tokens: int
+    inputs: int
+    queued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one request of a batch: a row to be stored.
+
+    `state` is completed, failed or queued (again); `answer` is the JSON that the caller gets,
+    or, for one queued again, the last reason why.
+    """
+
+    id: uuid.UUID
+    state: str
+    status_code: int | None
+    answer: bytes | None
+    upstream_id: str | None = None

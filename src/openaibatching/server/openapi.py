@@ -1,0 +1,286 @@
+"""The service's own OpenAPI 3.1 document: what is ours, said exactly.
+
+Bodies of OpenAI's calls are "OpenAI's own" and described there; what this document adds is what a
+caller meets only here: `has_completed` and `batching`, `Prefer: wait`, the refusals and the routes
+that look after one request.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+
+from openaibatching.server.openapi_parts import Schema, headers, parameters, ref, schemas
+from openaibatching.server.shapes import ENDPOINTS
+
+Codes: TypeAlias = Mapping[str, tuple[str, ...]]
+
+# Refusals of a call and of the routes around one request, by HTTP status.
+_CALL_REFUSALS: Final[Codes] = {
+    "400": (
+        "invalid_json",
+        "missing_required_parameter",
+        "streaming_unsupported",
+        "background_unsupported",
+        "invalid_idempotency_key",
+        "array_above_max_length",
+    ),
+    "401": ("invalid_api_key",),
+    "408": ("request_timeout",),
+    "413": ("request_too_large",),
+    "415": ("unsupported_media_type",),
+    "422": ("idempotency_key_reused",),
+    "503": ("database_unavailable",),
+}
+_READ_REFUSALS: Final[Codes] = {
+    "401": ("invalid_api_key",),
+    "404": ("not_found",),
+    "503": ("database_unavailable",),
+}
+# How a request can end without an answer from OpenAI.
+_ENDINGS: Final[Codes] = {
+    "409": ("request_cancelled",),
+    "502": ("result_missing",),
+    "504": ("batch_expired", "request_timeout"),
+}
+
+
+def document(version: str) -> Schema:
+    """The document, for a service of this version."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "openaibatching",
+            "version": version,
+            "description": (
+                "OpenAI's half-price Batch API behind the ordinary call. A call is answered 202 "
+                "with an empty object until its batch is done; the same call again is the same "
+                "request. Any other path is refused with 404 `unknown_endpoint`, another method "
+                "with 405 `method_not_allowed`; a mistake of the service is 500 `internal_error`."
+            ),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "security": [{"bearer": []}],
+        "paths": {
+            **{endpoint: {"post": _call(endpoint)} for endpoint in ENDPOINTS},
+            **_retrieving(),
+            **_requests(),
+            **_around(),
+        },
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas(),
+            "headers": headers(),
+            "parameters": parameters(),
+        },
+    }
+
+
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _reply(description: str, schema: Schema, *headers: str) -> Schema:
+    reply: Schema = {"description": description, "content": _json(schema)}
+    if headers:
+        reply["headers"] = {name: ref("headers", name) for name in headers}
+    return reply
+
+
+def _refusals(*groups: Codes, or_failure: bool = False) -> Schema:
+    """Replies for refusals, by status.
+
+    With `or_failure` a reply may as well be that of a failed request, which carries OpenAI's own
+    status and code.
+    """
+    codes: dict[str, list[str]] = {}
+    for group in groups:
+        for status, names in group.items():
+            codes.setdefault(status, []).extend(names)
+    return {status: _refusal(status, names, or_failure) for status, names in codes.items()}
+
+
+def _refusal(status: str, codes: list[str], or_failure: bool) -> Schema:
+    code = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
+    refused: Schema = {"allOf": [ref("schemas", "Error"), code]}
+    schema = {"anyOf": [refused, ref("schemas", "Failure")]} if or_failure else refused
+    retry = ("Retry-After",) if status == "503" else ()
+    return _reply(_one_of(codes), schema, *retry)
+
+
+def _one_of(codes: Iterable[str]) -> str:
+    return "One of: " + ", ".join(f"`{code}`" for code in codes) + "."
+
+
+def _answers() -> Schema:
+    """What a call, and reading it later, is answered: the request's own state."""
+    ours = ("X-Batching-Id", "X-Batching-Status", "Preference-Applied")
+    # A failed request carries OpenAI's own status, so any status can carry this body.
+    failed = _reply(
+        "The request failed for good: OpenAI's own status and error. Out of attempts without an "
+        "HTTP error it is 504 `batch_expired` or `request_timeout`, or 502 `result_missing`; a "
+        "cancelled request is 409 `request_cancelled`.",
+        ref("schemas", "Failure"),
+        *ours,
+        "x-should-retry",
+    )
+    endings = {
+        status: {**failed, "description": _one_of(codes)} for status, codes in _ENDINGS.items()
+    }
+    return {
+        "200": _reply("Done: OpenAI's own body.", ref("schemas", "Answer"), *ours),
+        "202": _reply(
+            "New or unfinished: a valid object of the endpoint with nothing in it.",
+            ref("schemas", "Answer"),
+            *ours,
+            "Retry-After",
+        ),
+        **endings,
+        "default": failed,
+    }
+
+
+def _call(endpoint: str) -> Schema:
+    name = endpoint.removeprefix("/v1/")
+    description = f"OpenAI's `POST {endpoint}` through the Batch API."
+    if endpoint == "/v1/responses":
+        description += (
+            " A body with `messages` and no `input` is the same call to `/v1/chat/completions`, "
+            "and is answered in that shape."
+        )
+    return {
+        "operationId": "create_" + name.replace("/", "_"),
+        "summary": description,
+        "parameters": [ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")],
+        "requestBody": {"required": True, "content": _json(ref("schemas", "OpenAIBody"))},
+        "responses": {**_answers(), **_refusals(_CALL_REFUSALS, or_failure=True)},
+    }
+
+
+def _retrieving() -> Schema:
+    """The two places where a call can be read again, and what else the SDKs do with a response."""
+
+    def read(name: str) -> Schema:
+        return {
+            "operationId": f"retrieve_{name}",
+            "summary": "What the call itself would be answered now.",
+            "parameters": [ref("parameters", "id"), ref("parameters", "Prefer")],
+            "responses": {**_answers(), **_refusals(_READ_REFUSALS, or_failure=True)},
+        }
+
+    return {
+        "/v1/responses/{id}": {"get": read("response"), "delete": _delete("response")},
+        "/v1/responses/{id}/cancel": {"post": _cancel("response")},
+        "/v1/chat/completions/{id}": {"get": read("chat_completion")},
+    }
+
+
+def _requests() -> Schema:
+    request = ref("schemas", "Request")
+    return {
+        "/v1/requests": {
+            "get": {
+                "operationId": "list_requests",
+                "summary": "The caller's requests, newest first, without bodies.",
+                "parameters": [ref("parameters", name) for name in ("status", "limit", "after")],
+                "responses": {
+                    "200": _reply("A page.", ref("schemas", "RequestList")),
+                    **_refusals(_READ_REFUSALS, {"400": ("invalid_value",)}),
+                },
+            }
+        },
+        "/v1/requests/{id}": {
+            "get": _on_request("retrieve_request", "One request, with its answer.", request),
+            "delete": _delete("request"),
+        },
+        "/v1/requests/{id}/cancel": {"post": _cancel("request")},
+        "/v1/requests/{id}/retry": {
+            "post": _on_request(
+                "retry_request",
+                "Put a failed or cancelled request back in the queue.",
+                request,
+                {"409": ("not_retryable",)},
+            )
+        },
+    }
+
+
+def _on_request(name: str, summary: str, schema: Schema, refused: Codes | None = None) -> Schema:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [ref("parameters", "id")],
+        "responses": {"200": _reply(summary, schema), **_refusals(_READ_REFUSALS, refused or {})},
+    }
+
+
+def _cancel(kind: str) -> Schema:
+    return _on_request(
+        f"cancel_{kind}",
+        "Cancel what is still queued.",
+        ref("schemas", "Request"),
+        {"409": ("already_submitted", "already_finished")},
+    )
+
+
+def _delete(kind: str) -> Schema:
+    return _on_request(
+        f"delete_{kind}",
+        "Forget a finished request, body and answer.",
+        ref("schemas", "Deleted"),
+        {"409": ("not_finished",)},
+    )
+
+
+def _around() -> Schema:
+    def public(name: str, summary: str, **replies: Schema) -> Schema:
+        responses = {status.removeprefix("_"): reply for status, reply in replies.items()}
+        return {"operationId": name, "summary": summary, "security": [], "responses": responses}
+
+    text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    anything = {"content": _json({"type": "object"})}
+    return {
+        "/health": {"get": public("health", "Alive.", _200={"description": "It lives."})},
+        "/ready": {
+            "get": public(
+                "ready",
+                "Able to take requests.",
+                _200={"description": "The database works."},
+                _503={"description": "The database does not."},
+            )
+        },
+        "/openapi.json": {
+            "get": public(
+                "openapi", "This document.", _200={"description": "The document.", **anything}
+            )
+        },
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Prometheus metrics.",
+                "responses": {
+                    "200": {"description": "Prometheus text.", **text},
+                    **_refusals({"401": ("invalid_api_key",), "503": ("database_unavailable",)}),
+                },
+            }
+        },
+        "/webhooks/openai": {
+            "post": {
+                **public(
+                    "openai_webhook",
+                    "OpenAI's `batch.*` events, signed as Standard Webhooks; they only wake the "
+                    "worker.",
+                    _204={"description": "Taken."},
+                    **{
+                        f"_{status}": reply
+                        for status, reply in _refusals(
+                            {
+                                "400": ("invalid_signature",),
+                                "413": ("request_too_large",),
+                                "503": ("database_unavailable",),
+                            }
+                        ).items()
+                    },
+                ),
+                "requestBody": {"required": True, **anything},
+            }
+        },
+    }

@@ -1,0 +1,159 @@
+"""The parts that the OpenAPI document is put together from: schemas, headers, parameters."""
+
+from typing import Any, Final, TypeAlias
+
+from openaibatching.server.shapes import ENDPOINTS
+
+Schema: TypeAlias = dict[str, Any]
+
+STATUSES: Final = ("queued", "in_progress", "completed", "failed", "cancelled")
+
+
+def ref(kind: str, name: str) -> Schema:
+    """A reference to one of the parts."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _or_null(kind: str, **more: Any) -> Schema:
+    return {"type": [kind, "null"], **more}
+
+
+def _object(members: dict[str, Schema], description: str, **more: Any) -> Schema:
+    return {
+        "type": "object",
+        "description": description,
+        "required": list(members),
+        "properties": members,
+        **more,
+    }
+
+
+def schemas() -> dict[str, Schema]:
+    """What bodies look like."""
+    time: Schema = {"type": "integer"}
+    count: Schema = {"type": "integer", "minimum": 0}
+    text: Schema = {"type": "string"}
+    status: Schema = {"type": "string", "enum": list(STATUSES)}
+    ours: Schema = {"type": "string", "pattern": "^batchreq_[0-9a-f]{32}$"}
+    added: dict[str, Schema] = {
+        "has_completed": {"type": "boolean"},
+        "batching": ref("schemas", "Batching"),
+    }
+    error: dict[str, Schema] = {
+        "message": text,
+        "type": text,
+        "param": _or_null("string"),
+        "code": _or_null("string"),
+    }
+    progress: dict[str, Schema] = {
+        "batch_id": _or_null("string", description="OpenAI's id of the batch."),
+        "attempts": count,
+        "created_at": time,
+        "completed_at": _or_null("integer"),
+    }
+    identity: dict[str, Schema] = {
+        "object": {"const": "request"},
+        "id": ours,
+        "status": status,
+        "endpoint": {"type": "string", "enum": list(ENDPOINTS)},
+        "model": text,
+        **progress,
+    }
+    result = _object({"status_code": {"type": "integer"}, "body": {}}, "The answer.")
+    outcome: dict[str, Schema] = {
+        "response": {"anyOf": [result, {"type": "null"}]},
+        "error": _or_null("object"),
+    }
+    # Without bodies in a list: the same object less its outcome.
+    listed = _object(identity, "A request, without its answer.")
+    page: dict[str, Schema] = {
+        "object": {"const": "list"},
+        "data": {"type": "array", "items": listed},
+        "first_id": _or_null("string"),
+        "last_id": _or_null("string"),
+        "has_more": {"type": "boolean"},
+    }
+    batching: dict[str, Schema] = {"id": ours, "status": status, **progress}
+    batching["estimated_completion_at"] = _or_null("integer")
+    deleted: dict[str, Schema] = {
+        "id": ours,
+        "object": {"const": "request"},
+        "deleted": {"const": True},
+    }
+    own_body = _object({"model": text}, "OpenAI's own request body.", additionalProperties=True)
+    return {
+        "OpenAIBody": own_body,
+        "Answer": _object(
+            added,
+            "OpenAI's own object of the endpoint, with two more members.",
+            additionalProperties=True,
+        ),
+        "Batching": _object(batching, "Where the request is on its way. Times in Unix seconds."),
+        "Error": _object({"error": _object(error, "What is wrong.")}, "A refusal."),
+        "Failure": _object(
+            {"error": {"type": "object"}, **added}, "OpenAI's own error, with two more members."
+        ),
+        "Request": _object(identity | outcome, "A request, with its answer."),
+        "RequestList": _object(page, "A page of requests."),
+        "Deleted": _object(deleted, "A request that is forgotten."),
+    }
+
+
+def headers() -> dict[str, Schema]:
+    """The headers of replies."""
+    text = {"type": "string"}
+    seconds = {"type": "integer", "minimum": 1, "maximum": 60}
+    return {
+        "X-Batching-Id": {"description": "The request's id.", "schema": text},
+        "X-Batching-Status": {
+            "description": "The request's status.",
+            "schema": {"type": "string", "enum": list(STATUSES)},
+        },
+        "Retry-After": {
+            "description": "Whole seconds until it is worth asking.",
+            "schema": seconds,
+        },
+        "Preference-Applied": {
+            "description": "`wait`, where `Prefer: wait=N` was understood.",
+            "schema": text,
+        },
+        "x-should-retry": {
+            "description": "`false`: the failure is final.",
+            "schema": {"const": "false"},
+        },
+    }
+
+
+def parameters() -> dict[str, Schema]:
+    """What can be said beside the body."""
+
+    def parameter(name: str, where: str, description: str, **schema: Any) -> Schema:
+        return {
+            "name": name,
+            "in": where,
+            "required": where == "path",
+            "description": description,
+            "schema": {"type": "string", **schema},
+        }
+
+    return {
+        "id": parameter("id", "path", "Our id (`batchreq_...`), or OpenAI's once known."),
+        "Prefer": parameter(
+            "Prefer",
+            "header",
+            "`wait=N` holds the reply until the request finishes or N seconds (at most "
+            "`WAIT_S_MAX`) have passed. Anything else is ignored.",
+        ),
+        "Idempotency-Key": parameter(
+            "Idempotency-Key",
+            "header",
+            "Names the request instead of its body, within tenant and endpoint.",
+            minLength=1,
+            maxLength=255,
+        ),
+        "status": parameter("status", "query", "Only these.", enum=list(STATUSES)),
+        "limit": parameter(
+            "limit", "query", "How many.", type="integer", minimum=1, maximum=100, default=20
+        ),
+        "after": parameter("after", "query", "The id after which the page begins."),
+    }

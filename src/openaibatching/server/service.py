@@ -1,0 +1,259 @@
+"""One server process, put together: database, door, worker, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import signal
+import socket
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import uvicorn
+from anyio.from_thread import start_blocking_portal
+
+from openaibatching.server import api
+from openaibatching.server.accept import Acceptor
+from openaibatching.server.config import DEFAULT_TENANT, Keyring, Settings, parse_keys
+from openaibatching.server.context import Context
+from openaibatching.server.db import Database, Session, migrate
+from openaibatching.server.deliver import Deliverer
+from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.errors import ConfigError
+from openaibatching.server.upstream import Upstream
+from openaibatching.server.worker import Worker
+
+log = logging.getLogger(__name__)
+
+KEY_FILE = "api_key"
+CLOSE_S = 3
+REVIVE_S = 1.0
+_PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+
+
+def keys(settings: Settings) -> tuple[dict[str, str], Path | None]:
+    """({tenant: key}, the file that a key was just made in, or None)."""
+    if settings.batch_server_api_key is not None:
+        return parse_keys(settings.batch_server_api_key.get_secret_value()), None
+    path = settings.data_dir / KEY_FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = not path.exists() and _make_key(path)
+        return {DEFAULT_TENANT: path.read_text().strip()}, path if made else None
+    except OSError as error:
+        raise ConfigError(f"DATA_DIR: the key cannot be kept there: {error}") from None
+
+
+def _make_key(path: Path) -> bool:
+    """Put a new key there, whole or not at all; false if another server just did."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent) as part:  # made with mode 0600
+        part.write(secrets.token_urlsafe(32))
+        part.flush()
+        try:
+            os.link(part.name, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+@asynccontextmanager
+async def database_url(settings: Settings) -> AsyncIterator[str]:
+    """POSTGRES_URL, or that of the embedded PostgreSQL, which runs as long as this context."""
+    if settings.postgres_url is not None:
+        yield settings.postgres_url.get_secret_value()
+        return
+    embedded = EmbeddedPostgres(settings.data_dir)
+    await asyncio.to_thread(embedded.start)
+    guard = asyncio.create_task(_guard(embedded))
+    try:
+        yield embedded.url
+    finally:
+        guard.cancel()
+        await asyncio.gather(guard, return_exceptions=True)
+        await asyncio.to_thread(embedded.stop)
+
+
+async def _guard(embedded: EmbeddedPostgres) -> None:
+    """Nobody else would start the embedded database again if it died."""
+    while True:
+        await asyncio.sleep(REVIVE_S)
+        try:
+            await asyncio.to_thread(embedded.revive)
+        except ConfigError as error:
+            log.error("%s", error)
+
+
+class Service:
+    """A running server. `start` it, `url` says where, `stop` ends it within 10 seconds."""
+
+    def __init__(self, settings: Settings, server_keys: dict[str, str], url: str) -> None:
+        self.settings = settings
+        self.database = Database(url)
+        self.ctx = Context(settings, self.database, Upstream(settings))
+        self.worker = Worker(self.ctx)
+        self._acceptor = Acceptor(self.database)
+        self._deliverer = Deliverer(self.database)
+        self._session = Session(url, self.ctx.server, self._heard)
+        door = api.Door(self.ctx, Keyring(server_keys), self._acceptor, self._deliverer)
+        self._server = _uvicorn(settings, api.build(door))
+        self._socket: socket.socket | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        assert self._socket is not None
+        port = self._socket.getsockname()[1]
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"{'https' if self.settings.tls else 'http'}://{host}:{port}"
+
+    def _heard(self, payload: str) -> None:
+        if payload in ("", "finished"):
+            self._deliverer.finished()
+        self.worker.wake(payload)
+
+    def bind(self) -> None:
+        """Take the port. Raises ConfigError when it is in use."""
+        family = socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self.settings.host, self.settings.port))
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one
+            listening.close()
+            name = "PORT" if getattr(error, "errno", None) in _PORT_ERRORS else "HOST"
+            raise ConfigError(
+                f"{name}: cannot listen on {self.settings.host}:{self.settings.port}: "
+                f"{getattr(error, 'strerror', None) or error}"
+            ) from None
+        self._socket = listening
+
+    async def start(self) -> None:
+        """Open the door and start to work."""
+        if self._socket is None:
+            self.bind()
+        await self.database.open()
+        assert self._socket is not None
+        background = (
+            self._session.run(),
+            self._acceptor.run(),
+            self._deliverer.run(),
+            self.worker.run(),
+            self._server.serve(sockets=[self._socket]),
+        )
+        self._tasks = [asyncio.create_task(part) for part in background]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+        while not self._server.started and not self._failed.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a part of the server failed", exc_info=error)
+        self._failed.set()
+
+    async def failed(self) -> None:
+        """Returns when a part of the server has ended by itself, which none should."""
+        await self._failed.wait()
+
+    async def stop(self) -> None:
+        """Finish what is in hand; upstream batches go on without us."""
+        # Waiting callers go home with a 202 first: the web server waits for their replies.
+        self._deliverer.close()
+        self._server.should_exit = True
+        await self.worker.drain()
+        serving = self._tasks[-1:]
+        if serving:
+            await asyncio.wait(serving, timeout=CLOSE_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ctx.upstream.close()
+        await self.database.close()
+
+
+def _uvicorn(settings: Settings, app: object) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=CLOSE_S,
+        timeout_keep_alive=75,
+        server_header=False,
+        proxy_headers=False,  # nobody reads who the client is
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"SSL_CERTFILE and SSL_KEYFILE cannot be used: {error}") from None
+    server = uvicorn.Server(config)
+    # The process has one handler of signals (`serve`), not one in every library.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    return server
+
+
+async def serve(settings: Settings) -> None:
+    """Run a server until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_, stopping.set)
+    server_keys, made = keys(settings)
+    async with serving(settings, server_keys) as service:
+        log.info("listening on %s", service.url)
+        if made is not None:
+            # Shown once, on purpose, on the terminal of whoever started it.
+            line = f"BATCH_SERVER_API_KEY={server_keys[DEFAULT_TENANT]}  (kept in {made})"
+            print(line, flush=True)  # noqa: T201
+        stopped, failed = (
+            asyncio.create_task(stopping.wait()),
+            asyncio.create_task(service.failed()),
+        )
+        await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping" if stopping.is_set() else "a part of the server ended, stopping")
+        for task in (stopped, failed):
+            task.cancel()
+    if not stopping.is_set():
+        raise ConfigError("the server ended by itself; its log says why")
+
+
+@asynccontextmanager
+async def serving(settings: Settings, server_keys: dict[str, str]) -> AsyncIterator[Service]:
+    """A server and its database, from the start to an orderly end.
+
+    Raises ConfigError when it cannot start.
+    """
+    async with database_url(settings) as url:
+        service = Service(settings, server_keys, url)
+        service.bind()
+        await migrate(url, wait_s=settings.database_wait_s)
+        await service.start()
+        try:
+            yield service
+        finally:
+            await service.stop()
+
+
+@contextmanager
+def in_thread(settings: Settings) -> Iterator[str]:
+    """A server in a thread of its own, as a container would be beside a backend; its URL.
+
+    Raises ConfigError when it cannot start.
+    """
+    server_keys, _ = keys(settings)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serving(settings, server_keys)) as service,
+    ):
+        yield service.url

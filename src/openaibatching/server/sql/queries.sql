@@ -1,0 +1,404 @@
+-- Every statement that the server sends, by name. `-- a -> b` says which transition it is; a
+-- test compares these lines with model.TRANSITIONS and with the diagrams in ARCHITECTURE.md.
+-- `now` is null except where a test owns the clock.
+
+-- ===== accept =====
+
+-- name: insert_requests
+-- request: (none) -> queued
+-- A call that is there already is the same request: nothing changes.
+with given as (
+  select * from unnest(%(ids)s::uuid[], %(body_ids)s::uuid[], %(tenants)s::text[],
+                       %(endpoints)s::text[], %(models)s::text[], %(line_bytes)s::int[],
+                       %(tokens)s::int[], %(inputs)s::int[], %(bodies)s::bytea[])
+       as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body)
+), new as (
+  insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs)
+  select id, body_id, tenant, endpoint, model, 'queued', line_bytes, tokens, inputs from given
+  on conflict (id) do nothing
+  returning seq, id
+)
+insert into payload (seq, body)
+select new.seq, given.body from new join given using (id);
+
+-- name: read_requests
+select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
+       sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
+       b.upstream_id as batch_upstream_id, p.answer
+  from request r
+  left join batch b on b.id = r.batch_id
+  left join payload p on p.seq = r.seq and r.finished_at is not null
+ where r.id = any(%(ids)s::uuid[]);
+
+-- name: read_finished_requests
+select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
+       sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
+       b.upstream_id as batch_upstream_id, p.answer
+  from request r
+  left join batch b on b.id = r.batch_id
+  left join payload p on p.seq = r.seq
+ where r.id = any(%(ids)s::uuid[]) and r.finished_at is not null;
+
+-- name: find_by_upstream_id
+select id from request where upstream_id = %(upstream_id)s::text and tenant = %(tenant)s::text
+ order by seq desc limit 1;
+
+-- name: list_requests
+-- Newest first. One index scan a state, merged: as cheap with ten million rows as with ten.
+select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
+       sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
+       b.upstream_id as batch_upstream_id, null::bytea as answer
+  from unnest(%(states)s::text[]) as s(state)
+ cross join lateral (
+   select * from request
+    where tenant = %(tenant)s::text and request.state = s.state
+      and seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
+    order by seq desc limit %(limit)s::int) as r
+  left join batch b on b.id = r.batch_id
+ order by r.seq desc limit %(limit)s::int;
+
+-- name: cancel_request
+-- request: queued -> cancelled
+update request set state = 'cancelled', finished_at = now()
+ where id = %(id)s::uuid and state = 'queued'
+returning id;
+
+-- name: retry_request
+-- request: failed -> queued
+-- request: cancelled -> queued
+with again as (
+  update request
+     set state = 'queued', batch_id = null, attempts = 0, status_code = null, finished_at = null,
+         queued_at = now()
+   where id = %(id)s::uuid and state in ('failed', 'cancelled')
+  returning seq, id
+), forgotten as (
+  update payload set answer = null from again where payload.seq = again.seq
+)
+select id from again;
+
+-- name: delete_request
+delete from request where id = %(id)s::uuid and finished_at is not null returning id;
+
+-- ===== form =====
+
+-- name: lock_group
+-- One server at a time forms batches of one endpoint and model.
+select pg_try_advisory_xact_lock(
+  hashtextextended(%(endpoint)s::text || ' ' || %(model)s::text, 9487)) as locked;
+
+-- name: list_groups
+-- Every (endpoint, model) that has queued requests and is not held, and since when.
+select g.endpoint, g.model, g.queued_at, l.tokens as token_limit,
+       coalesce(%(now)s::timestamptz, now()) as now
+  from queue_head g left join model_limit l on l.model = g.model
+ where coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
+ order by g.queued_at;
+
+-- name: measure_queue
+-- How much one batch could take of the group's queue; enough to know whether it is full.
+select count(*) as requests, coalesce(sum(line_bytes), 0)::bigint as bytes,
+       coalesce(sum(inputs), 0)::bigint as inputs, coalesce(sum(tokens), 0)::bigint as tokens
+  from (select line_bytes, inputs, tokens from request
+         where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
+         order by queued_at, seq limit %(limit)s::int) as q;
+
+-- name: read_queue
+select seq, line_bytes, tokens, inputs, queued_at from request
+ where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
+ order by queued_at, seq limit %(limit)s::int;
+
+-- name: enqueued_tokens
+select coalesce(sum(tokens), 0)::bigint as tokens from batch
+ where model = %(model)s::text
+   and state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted');
+
+-- name: creates_last_hour
+select count(*) as creates from batch
+ where attempted_at > coalesce(%(now)s::timestamptz, now()) - interval '1 hour'
+   and state not in ('uploading', 'uploaded');
+
+-- name: lock_creates
+-- One server at a time counts creations and adds its own.
+select pg_advisory_xact_lock(9487, 0);
+
+-- name: claim_requests
+-- request: queued -> in_progress
+update request set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
+ where seq = any(%(seqs)s::bigint[]) and state = 'queued'
+returning line_bytes, tokens;
+
+-- name: insert_batch
+-- batch: (none) -> claimed
+insert into batch (id, parent_id, state, endpoint, model, requests, bytes, tokens)
+values (%(id)s::uuid, %(parent_id)s::uuid, 'claimed', %(endpoint)s::text, %(model)s::text,
+        %(requests)s::int, %(bytes)s::bigint, %(tokens)s::bigint);
+
+-- ===== leases =====
+
+-- name: hold_server_number
+-- Held until the session ends: a server that is dead is known at once, see take_batch.
+-- Shared, because after a cut the old session may linger on the database's side.
+select pg_try_advisory_lock_shared(9487, %(server)s::int) as held;
+
+-- name: take_batch
+-- The oldest turn in one of these states that nobody works on. A lease ends by time (a server
+-- that is paused) or with the session of its server (one that was killed).
+update batch
+   set lease_by = %(server)s::int,
+       lease_until = coalesce(%(now)s::timestamptz, now()) + %(lease)s::interval
+ where id = (
+   select id from batch
+    where state = any(%(states)s::text[])
+      and next_at <= coalesce(%(now)s::timestamptz, now())
+      and is_free(lease_by, lease_until, coalesce(%(now)s::timestamptz, now()))
+    order by next_at limit 1
+    for update skip locked)
+returning id, state, endpoint, model, requests, tokens, tries, downloads, uploads,
+          upstream_id, upstream_status, input_file_id, output_file_id, error_file_id, errors,
+          completed, failed, requeued, created_at, attempted_at, submitted_at,
+          coalesce(%(now)s::timestamptz, now()) as now;
+
+-- name: due_states
+-- The states in which some batch's turn has come: what take_batch would find.
+select distinct state from batch
+ where state <> 'closed'
+   and next_at <= coalesce(%(now)s::timestamptz, now())
+   and is_free(lease_by, lease_until, coalesce(%(now)s::timestamptz, now()));
+
+-- name: renew_leases
+update batch set lease_until = now() + %(lease)s::interval
+ where lease_by = %(server)s::int and id = any(%(ids)s::uuid[])
+returning id;
+
+-- name: release_batch
+update batch
+   set lease_by = null, lease_until = null, tries = tries + 1,
+       next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval
+ where id = %(id)s::uuid and lease_by = %(server)s::int;
+
+-- ===== submit =====
+
+-- name: start_upload
+-- batch: claimed -> uploading
+-- batch: uploading -> uploading
+-- Committed before the upload is sent: from here on its outcome may be unknown.
+update batch
+   set state = 'uploading', uploads = uploads + 1,
+       attempted_at = coalesce(%(now)s::timestamptz, now())
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state in ('claimed', 'uploading')
+returning id;
+
+-- name: finish_upload
+-- batch: uploading -> uploaded
+update batch set state = 'uploaded', tries = 0, input_file_id = %(input_file_id)s::text,
+       lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'uploading'
+returning id;
+
+-- name: start_create
+-- batch: uploaded -> creating
+-- Committed before the create is sent: from here on its outcome may be unknown.
+update batch
+   set state = 'creating', attempted_at = coalesce(%(now)s::timestamptz, now())
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'uploaded'
+returning id;
+
+-- name: note_unknown
+-- The create came back without an outcome: from now on BATCH_SETTLE_S is waited for it.
+update batch set attempted_at = coalesce(%(now)s::timestamptz, now())
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'creating'
+returning id;
+
+-- name: undo_create
+-- batch: creating -> uploaded
+-- The create certainly did not act: OpenAI said so, or it is not there after BATCH_SETTLE_S.
+update batch set state = 'uploaded'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'creating'
+returning id;
+
+-- name: finish_create
+-- batch: creating -> submitted
+update batch
+   set state = 'submitted', tries = 0, upstream_id = %(upstream_id)s::text,
+       upstream_status = %(status)s::text, submitted_at = coalesce(%(now)s::timestamptz, now()),
+       next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval,
+       lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'creating'
+returning id;
+
+-- name: refuse_batch
+-- batch: uploading -> ended
+-- batch: creating -> ended
+-- OpenAI refused the file or the batch at once: collect treats it like a failed validation.
+update batch
+   set state = 'ended', tries = 0, upstream_status = 'failed', errors = %(errors)s::bytea,
+       ended_at = coalesce(%(now)s::timestamptz, now()), lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state in ('uploading', 'creating')
+returning id;
+
+-- name: read_bodies
+-- In the order of the lines: OpenAI's validation errors count them.
+select r.id, p.body from request r join payload p using (seq)
+ where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
+ order by r.seq;
+
+-- ===== watch =====
+
+-- name: note_status
+update batch
+   set upstream_status = %(status)s::text,
+       tries = case when upstream_status = %(status)s::text then tries + 1 else 0 end,
+       next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval,
+       lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'submitted'
+returning id;
+
+-- name: end_batch
+-- batch: submitted -> ended
+update batch
+   set state = 'ended', tries = 0, upstream_status = %(status)s::text,
+       output_file_id = %(output_file_id)s::text, error_file_id = %(error_file_id)s::text,
+       errors = %(errors)s::bytea, ended_at = coalesce(%(now)s::timestamptz, now()),
+       lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'submitted'
+returning id;
+
+-- name: wake_batch
+update batch set next_at = now()
+ where upstream_id = %(upstream_id)s::text and state = 'submitted'
+returning pg_notify('openaibatching', 'submitted');
+
+-- ===== collect =====
+
+-- name: store_results
+-- request: in_progress -> completed
+-- request: in_progress -> failed
+-- request: in_progress -> queued
+-- A second result for the same request changes nothing. `refund`: OpenAI did not execute it.
+with given as (
+  select * from unnest(%(ids)s::uuid[], %(states)s::text[], %(status_codes)s::int[],
+                       %(upstream_ids)s::text[], %(answers)s::bytea[])
+       as t(id, state, status_code, upstream_id, answer)
+), moved as (
+  update request r
+     set state = given.state,
+         batch_id = case when given.state = 'queued' then null else r.batch_id end,
+         attempts = r.attempts - %(refund)s::int,
+         status_code = coalesce(given.status_code, r.status_code),
+         upstream_id = given.upstream_id,
+         finished_at = case when given.state <> 'queued'
+                            then coalesce(%(now)s::timestamptz, now()) end
+    from given
+   where r.id = given.id and r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
+  returning r.seq, r.id, r.state
+), answered as (
+  update payload p set answer = coalesce(given.answer, p.answer)
+    from moved join given using (id) where p.seq = moved.seq
+)
+select state, count(*) as n from moved group by state;
+
+-- name: count_results
+update batch
+   set completed = completed + %(completed)s::int, failed = failed + %(failed)s::int,
+       requeued = requeued + %(requeued)s::int
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'ended'
+returning id;
+
+-- name: read_attempts
+select id, attempts, status_code from request
+ where batch_id = %(batch_id)s::uuid and state = 'in_progress' and id = any(%(ids)s::uuid[]);
+
+-- name: read_unanswered
+-- What a batch still owes, in the order of its lines, with the last real reason if there is one.
+select r.seq, r.id, r.attempts, r.status_code, r.line_bytes, r.tokens, r.created_at
+  from request r
+ where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
+ order by r.seq;
+
+-- name: move_requests
+-- From a refused batch to one of its halves: still in progress.
+update request set batch_id = %(to_batch_id)s::uuid
+ where seq = any(%(seqs)s::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress';
+
+-- name: retry_download
+update batch set downloads = downloads + 1
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'ended'
+returning id;
+
+-- name: finish_collect
+-- batch: ended -> collected
+update batch set state = 'collected', tries = 0, next_at = coalesce(%(now)s::timestamptz, now()),
+       lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'ended'
+returning id;
+
+-- name: note_event
+insert into event (batch_id, note) values (%(batch_id)s::uuid, %(note)s::text);
+
+-- name: defer_request
+-- To the back of its queue.
+update request set queued_at = coalesce(%(now)s::timestamptz, now()) where id = %(id)s::uuid;
+
+-- name: learn_limit
+-- The smaller one is kept, for a day: what was refused once is not tried at once again.
+insert into model_limit (model, tokens, held_until, learned_at)
+values (%(model)s::text, %(tokens)s::bigint,
+        coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval,
+        coalesce(%(now)s::timestamptz, now()))
+on conflict (model) do update
+   set tokens = least(excluded.tokens, model_limit.tokens),
+       held_until = excluded.held_until, learned_at = excluded.learned_at;
+
+-- ===== clean up =====
+
+-- name: forget_file
+-- One file of the batch is gone upstream: whatever fails next, it need not be asked for again.
+update batch
+   set input_file_id = nullif(input_file_id, %(file_id)s::text),
+       output_file_id = nullif(output_file_id, %(file_id)s::text),
+       error_file_id = nullif(error_file_id, %(file_id)s::text)
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'collected'
+returning id;
+
+-- name: close_batch
+-- batch: collected -> closed
+update batch set state = 'closed', closed_at = coalesce(%(now)s::timestamptz, now()),
+       lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'collected'
+returning id;
+
+-- name: forget_requests
+delete from request where seq in (
+  select seq from request
+   where finished_at < coalesce(%(now)s::timestamptz, now()) - %(ttl)s::interval
+   order by finished_at limit %(limit)s::int
+   for update skip locked);
+
+-- name: forget_batches
+-- A day after their requests, which still name them.
+delete from batch where id in (
+  select id from batch
+   where state = 'closed'
+     and closed_at < coalesce(%(now)s::timestamptz, now()) - %(ttl)s::interval - interval '1 day'
+   order by closed_at limit %(limit)s::int
+   for update skip locked);
+
+-- name: forget_limits
+delete from model_limit
+ where learned_at < coalesce(%(now)s::timestamptz, now()) - interval '1 day';
+
+-- name: fold_tally
+with gone as (delete from tally returning what, state, n)
+insert into tally select what, state, sum(n) from gone group by what, state having sum(n) <> 0;
+
+-- ===== metrics =====
+
+-- name: read_tally
+select what, state, sum(n)::bigint as n from tally group by what, state;
+
+-- name: oldest_queued
+select coalesce(extract(epoch from now() - min(queued_at)), 0)::float8 as seconds from queue_head;
+
+-- name: ping
+select 1 as one;

@@ -1,0 +1,396 @@
+"""What the server asks of the database: one typed function a query.
+
+Each takes an open connection (the caller owns the transaction) and speaks in model.py's words.
+Functions that change a batch take the server's number and raise LeaseLost when the row is no
+longer theirs, or no longer in the state that the transition starts from.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from psycopg.rows import class_row
+
+from openaibatching.server.config import LEASE_S
+from openaibatching.server.db import QUERIES, Connection, Database, execute
+from openaibatching.server.errors import LeaseLost
+from openaibatching.server.model import REQUEST_STATES, Batch, Call, Queued, Request, Result
+
+# ----- the door -----
+
+
+async def insert_requests(conn: Connection, calls: Sequence[Call]) -> None:
+    """Store the calls that are not there yet. The calls' ids must differ."""
+    # In one order everywhere, so that two servers with the same calls never deadlock.
+    calls = sorted(calls, key=lambda call: call.id)
+    params = {
+        "ids": [c.id for c in calls],
+        "body_ids": [c.body_id for c in calls],
+        "tenants": [c.tenant for c in calls],
+        "endpoints": [c.endpoint for c in calls],
+        "models": [c.model for c in calls],
+        "line_bytes": [c.line_bytes for c in calls],
+        "tokens": [c.tokens for c in calls],
+        "inputs": [c.inputs for c in calls],
+        "bodies": [c.body for c in calls],
+    }
+    await execute(conn, "insert_requests", params)
+
+
+async def read_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:
+    """The requests with these ids, in any order, each with its answer if it has finished."""
+    cur = await execute(conn, "read_requests", {"ids": list(ids)}, class_row(Request))
+    return await cur.fetchall()
+
+
+async def read_finished_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:
+    """Those of `ids` that have finished, with their answers."""
+    cur = await execute(conn, "read_finished_requests", {"ids": list(ids)}, class_row(Request))
+    return await cur.fetchall()
+
+
+async def find_by_upstream_id(conn: Connection, tenant: str, upstream_id: str) -> uuid.UUID | None:
+    """The request whose answer has this id of OpenAI's."""
+    params = {"tenant": tenant, "upstream_id": upstream_id}
+    return cast("uuid.UUID | None", await _value(conn, "find_by_upstream_id", params))
+
+
+async def list_requests(
+    conn: Connection, tenant: str, state: str | None, before_seq: int | None, limit: int
+) -> list[Request]:
+    """A tenant's requests, newest first, without answers."""
+    params = {
+        "tenant": tenant,
+        "states": [state] if state else list(REQUEST_STATES),
+        "before_seq": before_seq,
+        "limit": limit,
+    }
+    cur = await execute(conn, "list_requests", params, class_row(Request))
+    return await cur.fetchall()
+
+
+async def cancel_request(conn: Connection, id_: uuid.UUID) -> bool:
+    """Cancel it if it is still queued."""
+    return await _value(conn, "cancel_request", {"id": id_}) is not None
+
+
+async def retry_request(conn: Connection, id_: uuid.UUID) -> bool:
+    """Queue it again if it failed or was cancelled."""
+    return await _value(conn, "retry_request", {"id": id_}) is not None
+
+
+async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
+    """Forget it, with body and answer, if it has finished."""
+    return await _value(conn, "delete_request", {"id": id_}) is not None
+
+
+# ----- form -----
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An (endpoint, model) with queued requests. `queued_at` is that of the oldest one."""
+
+    endpoint: str
+    model: str
+    queued_at: datetime
+    token_limit: int | None
+    now: datetime
+
+
+async def lock_group(conn: Connection, group: Group) -> bool:
+    """Whether this transaction may form batches of the group; false while another one does."""
+    params = {"endpoint": group.endpoint, "model": group.model}
+    return bool(await _value(conn, "lock_group", params))
+
+
+async def list_groups(conn: Connection, now: datetime | None) -> list[Group]:
+    """Every group that is not held, the one with the oldest request first."""
+    cur = await execute(conn, "list_groups", {"now": now}, class_row(Group))
+    return await cur.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What one batch could take of a group's queue."""
+
+    requests: int
+    bytes: int
+    inputs: int
+    tokens: int
+
+
+async def measure_queue(conn: Connection, group: Group, limit: int) -> Measure:
+    """The size of the group's `limit` oldest queued requests."""
+    params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
+    row = await (await execute(conn, "measure_queue", params)).fetchone()
+    assert row is not None
+    return Measure(*row)
+
+
+async def read_queue(conn: Connection, group: Group, limit: int) -> list[Queued]:
+    """The group's oldest queued requests."""
+    params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
+    cur = await execute(conn, "read_queue", params, class_row(Queued))
+    return await cur.fetchall()
+
+
+async def enqueued_tokens(conn: Connection, model: str) -> int:
+    """Estimated input tokens of the model's batches that OpenAI has, or is about to have."""
+    return cast("int", await _value(conn, "enqueued_tokens", {"model": model}))
+
+
+async def lock_creates(conn: Connection) -> None:
+    """Until the transaction ends, no other server counts creations."""
+    await execute(conn, "lock_creates", {})
+
+
+async def creates_last_hour(conn: Connection, now: datetime | None) -> int:
+    """How many batch creations were sent in the last hour, by all servers."""
+    return cast("int", await _value(conn, "creates_last_hour", {"now": now}))
+
+
+async def claim(conn: Connection, group: Group, seqs: Sequence[int]) -> int:
+    """Make a batch of these requests, less those that were cancelled meanwhile; how many."""
+    batch_id = uuid.uuid4()
+    params = {"batch_id": batch_id, "seqs": list(seqs)}
+    rows = await (await execute(conn, "claim_requests", params)).fetchall()
+    if rows:
+        await insert_batch(conn, batch_id, None, group.endpoint, group.model, rows)
+    return len(rows)
+
+
+async def insert_batch(
+    conn: Connection,
+    id_: uuid.UUID,
+    parent_id: uuid.UUID | None,
+    endpoint: str,
+    model: str,
+    sizes: Sequence[tuple[int, int]],
+) -> None:
+    """Add a batch whose requests have these (line bytes, tokens)."""
+    params = {
+        "id": id_,
+        "parent_id": parent_id,
+        "endpoint": endpoint,
+        "model": model,
+        "requests": len(sizes),
+        "bytes": sum(size[0] for size in sizes),
+        "tokens": sum(size[1] for size in sizes),
+    }
+    await execute(conn, "insert_batch", params)
+
+
+# ----- leases -----
+
+
+async def take_batch(
+    conn: Connection, server: int, states: Sequence[str], now: datetime | None
+) -> Batch | None:
+    """Lease the batch in one of `states` whose turn came first, if there is one."""
+    params = {
+        "server": server,
+        "states": list(states),
+        "lease": timedelta(seconds=LEASE_S),
+        "now": now,
+    }
+    cur = await execute(conn, "take_batch", params, class_row(Batch))
+    return await cur.fetchone()
+
+
+async def due_states(conn: Connection, now: datetime | None) -> list[str]:
+    """The states in which a batch waits for somebody to take it."""
+    return [row[0] for row in await (await execute(conn, "due_states", {"now": now})).fetchall()]
+
+
+async def renew_leases(conn: Connection, server: int, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of these leases are still ours; they now last LEASE_S longer."""
+    params = {"server": server, "ids": list(ids), "lease": timedelta(seconds=LEASE_S)}
+    return {row[0] for row in await (await execute(conn, "renew_leases", params)).fetchall()}
+
+
+async def release_batch(
+    conn: Connection, server: int, id_: uuid.UUID, wait_s: float, now: datetime | None
+) -> None:
+    """Give the batch back; its next turn is in `wait_s` seconds."""
+    params = {"server": server, "id": id_, "wait": timedelta(seconds=wait_s), "now": now}
+    await execute(conn, "release_batch", params)
+
+
+async def wake_batch(conn: Connection, upstream_id: str) -> None:
+    """Let the watcher look at this batch now."""
+    await execute(conn, "wake_batch", {"upstream_id": upstream_id})
+
+
+async def move_batch(
+    conn: Connection, transition: str, server: int, batch: Batch, **values: Any
+) -> None:
+    """Run one of the named batch transitions. Raises LeaseLost if it found no row."""
+    params = {"server": server, "id": batch.id, **values}
+    if await _value(conn, transition, params) is None:
+        raise LeaseLost(f"batch {batch.id}: {transition} found it in other hands")
+
+
+async def read_bodies(
+    database: Database, batch: Batch, rows_at_once: int
+) -> AsyncIterator[tuple[uuid.UUID, bytes]]:
+    """(id, body) of the batch's requests, in the order of its lines, through a server-side
+    cursor: memory holds `rows_at_once` of them."""
+    async with database.transaction() as conn, conn.cursor(name="bodies") as cursor:
+        cursor.itersize = rows_at_once
+        await cursor.execute(QUERIES["read_bodies"], {"batch_id": batch.id}, binary=True)
+        async for row in cursor:
+            yield row
+
+
+# ----- collect -----
+
+
+async def store_results(
+    conn: Connection,
+    server: int,
+    batch: Batch,
+    results: Sequence[Result],
+    *,
+    refund: bool,
+    now: datetime | None,
+) -> None:
+    """Finish or requeue requests of the batch, and count them in its books.
+
+    `refund`: OpenAI did not execute them, so this sending does not count as an attempt.
+    Raises LeaseLost, and then nothing of it is to be committed.
+    """
+    params = {
+        "batch_id": batch.id,
+        "ids": [r.id for r in results],
+        "states": [r.state for r in results],
+        "status_codes": [r.status_code for r in results],
+        "upstream_ids": [r.upstream_id for r in results],
+        "answers": [r.answer for r in results],
+        "refund": int(refund),
+        "now": now,
+    }
+    rows = await (await execute(conn, "store_results", params)).fetchall()
+    await _count(conn, server, batch, dict(rows))
+
+
+async def _count(conn: Connection, server: int, batch: Batch, moved: dict[str, int]) -> None:
+    await move_batch(
+        conn,
+        "count_results",
+        server,
+        batch,
+        completed=moved.get("completed", 0),
+        failed=moved.get("failed", 0),
+        requeued=moved.get("queued", 0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A request that its batch still owes an answer. `status_code` is of an earlier failure."""
+
+    seq: int
+    id: uuid.UUID
+    attempts: int
+    status_code: int | None
+    line_bytes: int
+    tokens: int
+    created_at: datetime
+
+
+async def read_unanswered(conn: Connection, batch: Batch) -> list[Unanswered]:
+    """The batch's requests without a result, in the order of the file's lines."""
+    cur = await execute(conn, "read_unanswered", {"batch_id": batch.id}, class_row(Unanswered))
+    return await cur.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How often a request was sent, this time included, and an earlier failure's status."""
+
+    id: uuid.UUID
+    attempts: int
+    status_code: int | None
+
+
+async def read_attempts(
+    conn: Connection, batch: Batch, ids: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, Sent]:
+    """Those of `ids` that the batch still owes an answer."""
+    params = {"batch_id": batch.id, "ids": list(ids)}
+    cur = await execute(conn, "read_attempts", params, class_row(Sent))
+    return {sent.id: sent for sent in await cur.fetchall()}
+
+
+async def split_batch(
+    conn: Connection, server: int, batch: Batch, owed: Sequence[Unanswered]
+) -> None:
+    """Two new batches, each with half of what the refused one owes. Raises LeaseLost."""
+    middle = (len(owed) + 1) // 2
+    for half in (owed[:middle], owed[middle:]):
+        to_batch_id = uuid.uuid4()
+        params = {
+            "to_batch_id": to_batch_id,
+            "batch_id": batch.id,
+            "seqs": [request.seq for request in half],
+        }
+        await execute(conn, "move_requests", params)
+        sizes = [(request.line_bytes, request.tokens) for request in half]
+        await insert_batch(conn, to_batch_id, batch.id, batch.endpoint, batch.model, sizes)
+    await _count(conn, server, batch, {"queued": len(owed)})
+
+
+async def note_event(conn: Connection, batch: Batch, note: str) -> None:
+    """Write something unexpected into the batch's history."""
+    await execute(conn, "note_event", {"batch_id": batch.id, "note": note})
+
+
+async def defer_request(conn: Connection, id_: uuid.UUID, now: datetime | None) -> None:
+    """Let the others of its group go before this one."""
+    await execute(conn, "defer_request", {"id": id_, "now": now})
+
+
+async def learn_limit(
+    conn: Connection, model: str, tokens: int | None, hold_s: float, now: datetime | None
+) -> None:
+    """Keep a model's enqueued-token limit, and form none of its batches for `hold_s` seconds."""
+    params = {"model": model, "tokens": tokens, "hold": timedelta(seconds=hold_s), "now": now}
+    await execute(conn, "learn_limit", params)
+
+
+# ----- housekeeping -----
+
+
+async def forget(conn: Connection, ttl_days: float, limit: int, now: datetime | None) -> int:
+    """Delete up to `limit` requests, and batches, that ended `ttl_days` ago; how many requests."""
+    params = {"ttl": timedelta(days=ttl_days), "limit": limit, "now": now}
+    gone = (await execute(conn, "forget_requests", params)).rowcount
+    await execute(conn, "forget_batches", params)
+    await execute(conn, "forget_limits", {"now": now})
+    return gone
+
+
+async def fold_tally(conn: Connection) -> None:
+    """Add up the deltas of the counts."""
+    await execute(conn, "fold_tally", {})
+
+
+async def read_tally(conn: Connection) -> dict[tuple[str, str], int]:
+    """{("request" or "batch", state): how many there are}."""
+    rows = await (await execute(conn, "read_tally", {})).fetchall()
+    return {(what, state): n for what, state, n in rows}
+
+
+async def oldest_queued_s(conn: Connection) -> float:
+    """For how many seconds the oldest queued request has waited; 0 if there is none."""
+    return cast("float", await _value(conn, "oldest_queued", {}))
+
+
+async def _value(conn: Connection, name: str, params: dict[str, Any]) -> Any:
+    row = await (await execute(conn, name, params)).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,231 @@
+"""Submit: a claimed batch is written to a file, uploaded and created at OpenAI, exactly once.
+
+The intent is committed before each call that acts (`uploading`, `creating`), so a batch that is
+found in such a state has an outcome that nobody knows: it is looked for upstream, by the
+name of its file or the key in its metadata, and adopted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import IO
+
+from openaibatching.server import store
+from openaibatching.server.config import LEASE_S, UPSTREAM_CREATES_PER_HOUR
+from openaibatching.server.context import Context, backoff_s
+from openaibatching.server.errors import (
+    LeaseLost,
+    UpstreamBusy,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamRefused,
+)
+from openaibatching.server.model import Batch, batch_line, file_name
+
+log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 64
+LOOK_AGAIN_S = 5.0
+CREATES_FULL_S = 30.0
+FILE_INVISIBLE_TRIES_MAX = 20
+"""How often a create may say that it cannot find the file that was just uploaded."""
+
+
+async def upload_one(ctx: Context) -> bool:
+    """Upload the file of at most one batch; whether there was one."""
+    async with ctx.lease(("claimed", "uploading")) as batch:
+        if batch is None:
+            return False
+        if batch.state == "uploading" and await _find_uploaded(ctx, batch):
+            return True
+        try:
+            await _upload(ctx, batch)
+        except UpstreamRefused as error:
+            # Our lines are well-formed, so only the size can be a line's fault.
+            await _refused(ctx, batch, error, kind=None if error.status == 413 else "upload")
+        except UpstreamError as error:
+            await _later(ctx, batch, "its file cannot be uploaded", error)
+    return True
+
+
+async def _find_uploaded(ctx: Context, batch: Batch) -> bool:
+    """Adopt the file that an upload of unknown outcome left; false if there is none."""
+    try:
+        found = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)
+    except UpstreamError as error:
+        await _later(ctx, batch, "its file cannot be looked for", error)
+        return True
+    if found:
+        await _uploaded(ctx, batch, found[0])
+    return bool(found)
+
+
+async def _upload(ctx: Context, batch: Batch) -> None:
+    async with _spooled(ctx, batch) as file:
+        # An upload that may have acted unseen is simply repeated: a file costs nothing, and
+        # `clean_one` deletes every file of this name.
+        async with ctx.database.transaction() as conn:
+            await store.move_batch(conn, "start_upload", ctx.server, batch, now=ctx.now())
+        file_id = await ctx.upstream.upload(file_name(batch.id), file)
+    await _uploaded(ctx, batch, file_id)
+
+
+async def _uploaded(ctx: Context, batch: Batch, file_id: str) -> None:
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(conn, "finish_upload", ctx.server, batch, input_file_id=file_id)
+
+
+@asynccontextmanager
+async def _spooled(ctx: Context, batch: Batch) -> AsyncIterator[IO[bytes]]:
+    """The batch's input file on disk, written straight from the database.
+
+    It has no name, so that nothing is left of it however the process ends.
+    """
+    folder = ctx.settings.data_dir / "spool"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        async for id_, body in store.read_bodies(ctx.database, batch, ROWS_AT_ONCE):
+            file.write(batch_line(id_, batch.endpoint, body))
+        file.seek(0)
+        yield file
+
+
+async def create_one(ctx: Context) -> bool:
+    """Create at most one batch at OpenAI, or find out what became of it; whether there was one."""
+    async with ctx.lease(("uploaded", "creating")) as batch:
+        if batch is None:
+            return False
+        # Two branches, because one error means two things: a create that is refused did not
+        # act, while a refused look says nothing about the create before it.
+        if batch.state == "uploaded":
+            await _try_create(ctx, batch)
+        else:
+            try:
+                await _find_created(ctx, batch)
+            except UpstreamError as error:
+                await _later(ctx, batch, "it cannot be looked for", error)
+    return True
+
+
+async def _try_create(ctx: Context, batch: Batch) -> None:
+    try:
+        await _create(ctx, batch)
+    except UpstreamRefused as error:
+        if _file_invisible(error) and batch.tries < FILE_INVISIBLE_TRIES_MAX:
+            await _undo(ctx, batch, backoff_s(batch.tries))
+        else:
+            await _refused(ctx, batch, error)
+    except (UpstreamBusy, UpstreamDenied) as error:
+        if error.status == 404 and batch.tries >= FILE_INVISIBLE_TRIES_MAX:
+            await _refused(ctx, batch, error, kind="upload")
+            return
+        log.warning("batch %s: OpenAI does not take it yet: %s", batch.id, error)
+        await _undo(ctx, batch, error.retry_after or backoff_s(batch.tries, first=5))
+    except UpstreamError as error:
+        async with ctx.database.transaction() as conn:
+            await store.move_batch(conn, "note_unknown", ctx.server, batch, now=ctx.now())
+        await _later(ctx, batch, "its creation has an unknown outcome", error)
+
+
+async def _create(ctx: Context, batch: Batch) -> None:
+    assert batch.input_file_id is not None
+    committing = time.monotonic()
+    async with ctx.database.transaction() as conn:
+        await store.lock_creates(conn)
+        if await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR:
+            log.warning("batch %s: waits, OpenAI takes 2,000 creations an hour", batch.id)
+            await store.release_batch(conn, ctx.server, batch.id, CREATES_FULL_S, ctx.now())
+            return
+        await store.move_batch(conn, "start_create", ctx.server, batch, now=ctx.now())
+    # A process that was paused here for longer than its lease must not send: another server
+    # may be about to.
+    if time.monotonic() - committing > LEASE_S / 2:
+        raise LeaseLost(f"batch {batch.id}: paused before its creation was sent")
+    created = await ctx.upstream.create(batch.id, batch.input_file_id, batch.endpoint)
+    await _created(ctx, batch, created.id, created.status)
+
+
+async def _created(ctx: Context, batch: Batch, upstream_id: str, status: str) -> None:
+    log.info("batch %s: submitted as %s, %d requests", batch.id, upstream_id, batch.requests)
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(
+            conn,
+            "finish_create",
+            ctx.server,
+            batch,
+            upstream_id=upstream_id,
+            status=status,
+            now=ctx.now(),
+            wait=timedelta(seconds=backoff_s(0, first=ctx.settings.batch_poll_s)),
+        )
+
+
+async def _find_created(ctx: Context, batch: Batch) -> None:
+    """Adopt what a create of unknown outcome made; create again only when it is not there."""
+    assert batch.attempted_at is not None
+    found = await ctx.upstream.find_batches(batch.id, batch.created_at)
+    if found:
+        log.info("batch %s: found upstream as %s", batch.id, found[0].id)
+        await _created(ctx, batch, found[0].id, found[0].status)
+        for double in found[1:]:
+            await _stop_double(ctx, batch, double.id)
+        return
+    settled = batch.attempted_at + timedelta(seconds=ctx.settings.batch_settle_s)
+    if batch.now >= settled:
+        log.warning("batch %s: not there after BATCH_SETTLE_S, creating it again", batch.id)
+        await _undo(ctx, batch, 0)
+    else:
+        left = (settled - batch.now).total_seconds()
+        await ctx.postpone(batch, min(left, LOOK_AGAIN_S))
+
+
+async def _stop_double(ctx: Context, batch: Batch, upstream_id: str) -> None:
+    # Only a create that acted later than BATCH_SETTLE_S can leave one. It costs money, but it must
+    # not hold up the batch that was adopted.
+    log.error("batch %s: OpenAI has it twice, cancelling %s", batch.id, upstream_id)
+    try:
+        await ctx.upstream.cancel(upstream_id)
+    except UpstreamError as error:
+        log.error("batch %s: %s cannot be cancelled: %s", batch.id, upstream_id, error)
+
+
+def _file_invisible(error: UpstreamRefused) -> bool:
+    """Seen under load: a file is not found for a while after its upload."""
+    return error.param in ("file_id", "input_file_id") and "find file" in error.message
+
+
+async def _undo(ctx: Context, batch: Batch, wait_s: float) -> None:
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(conn, "undo_create", ctx.server, batch)
+        await store.release_batch(conn, ctx.server, batch.id, wait_s, ctx.now())
+
+
+async def _later(ctx: Context, batch: Batch, what: str, error: UpstreamError) -> None:
+    # While an outcome is unknown, looking is what it waits for: never longer than half the time
+    # after which it is sent again.
+    most = max(1.0, ctx.settings.batch_settle_s / 2)
+    wait_s = error.retry_after or backoff_s(batch.tries, most=most)
+    log.warning("batch %s: %s: %s; next look in %.1f s", batch.id, what, error, wait_s)
+    await ctx.postpone(batch, wait_s)
+
+
+async def _refused(
+    ctx: Context, batch: Batch, error: UpstreamError, kind: str | None = None
+) -> None:
+    log.warning("batch %s: OpenAI refuses it: %s", batch.id, error)
+    reason = {"code": error.code, "message": error.message, "param": error.param, "kind": kind}
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(
+            conn,
+            "refuse_batch",
+            ctx.server,
+            batch,
+            errors=json.dumps([reason]).encode(),
+            now=ctx.now(),
+        )

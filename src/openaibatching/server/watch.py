@@ -1,0 +1,90 @@
+"""Watch: look at submitted batches until OpenAI has ended them.
+
+A look that fails says nothing about the batch: it stays as it is and is looked at later.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from openaibatching.server import store
+from openaibatching.server.context import Context, backoff_s, jittered
+from openaibatching.server.errors import UpstreamDenied, UpstreamError
+from openaibatching.server.model import Batch
+from openaibatching.server.upstream import TERMINAL, UpstreamBatch
+
+log = logging.getLogger(__name__)
+
+GROWTH, GROWTH_MAX = 1.3, 5.0
+# OpenAI's completion window (https://platform.openai.com/docs/guides/batch), after which a batch
+# should have expired by itself.
+WINDOW, GRACE = timedelta(hours=24), timedelta(hours=1)
+
+
+def poll_wait_s(poll_s: float, looks: int) -> float:
+    """Seconds until the next look: growing from `poll_s` to 5 times that, with jitter."""
+    return jittered(poll_s * min(GROWTH_MAX, GROWTH ** min(looks, 50)))
+
+
+async def watch_one(ctx: Context) -> bool:
+    """Look at the batch whose turn it is; whether there was one."""
+    async with ctx.lease(("submitted",)) as batch:
+        if batch is None:
+            return False
+        assert batch.upstream_id is not None
+        try:
+            seen = await _look(ctx, batch, batch.upstream_id)
+        except UpstreamError as error:
+            poll_s = ctx.settings.batch_poll_s
+            wait_s = backoff_s(batch.tries, first=poll_s, most=poll_s * GROWTH_MAX)
+            log.warning(
+                "batch %s: cannot be looked at: %s; again in %.1f s", batch.id, error, wait_s
+            )
+            await ctx.postpone(batch, wait_s)
+            return True
+        async with ctx.database.transaction() as conn:
+            if seen.status in TERMINAL:
+                log.info("batch %s: OpenAI says %s", batch.id, seen.status)
+                await store.move_batch(
+                    conn,
+                    "end_batch",
+                    ctx.server,
+                    batch,
+                    status=seen.status,
+                    output_file_id=seen.output_file_id,
+                    error_file_id=seen.error_file_id,
+                    errors=seen.errors,
+                    now=ctx.now(),
+                )
+            else:
+                wait = poll_wait_s(ctx.settings.batch_poll_s, batch.tries)
+                await store.move_batch(
+                    conn,
+                    "note_status",
+                    ctx.server,
+                    batch,
+                    status=seen.status,
+                    wait=timedelta(seconds=wait),
+                    now=ctx.now(),
+                )
+    return True
+
+
+async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:
+    """The batch as OpenAI has it. One that is overdue is asked to stop, so that it ends at last
+    with what it has; one that OpenAI no longer knows has ended with nothing."""
+    assert batch.submitted_at is not None
+    overdue = batch.now - batch.submitted_at > WINDOW + GRACE
+    try:
+        seen = await ctx.upstream.retrieve(upstream_id)
+    except UpstreamDenied as error:
+        # Before that it may be a wrong key or project, which somebody mends.
+        if error.status != 404 or not overdue:
+            raise
+        log.error("batch %s: OpenAI does not know %s any more", batch.id, upstream_id)
+        return UpstreamBatch(upstream_id, "expired", None, None, None)
+    if overdue and seen.status not in TERMINAL:
+        log.warning("batch %s: overdue and still %s, asking it to stop", batch.id, seen.status)
+        await ctx.upstream.cancel(upstream_id)
+    return seen

@@ -1,0 +1,168 @@
+"""The worker calls the steps at its own pace. Any number of servers may each run one.
+
+A step does at most one unit of work and says whether there was any, so a loop sleeps only when
+there is nothing to do. One look at the batches, now and then, wakes the loops whose turn has
+come; a notification wakes them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from openaibatching.server import store
+from openaibatching.server.collect import clean_one, collect_one
+from openaibatching.server.config import LEASE_S, Settings
+from openaibatching.server.context import Context, backoff_s
+from openaibatching.server.errors import DatabaseUnavailable, LeaseLost
+from openaibatching.server.form import form_one
+from openaibatching.server.submit import create_one, upload_one
+from openaibatching.server.watch import watch_one
+
+log = logging.getLogger(__name__)
+
+Step = Callable[[Context], Awaitable[bool]]
+
+# (step, the batch states that it takes, how many at a time)
+STEPS: tuple[tuple[Step, tuple[str, ...], int], ...] = (
+    (upload_one, ("claimed", "uploading"), 2),
+    (create_one, ("uploaded", "creating"), 2),
+    (watch_one, ("submitted",), 2),
+    (collect_one, ("ended",), 2),
+    (clean_one, ("collected",), 1),
+)
+
+PACE_S_MIN, PACE_S_MAX = 0.02, 1.0
+DRAIN_S = 5.0
+HEARTBEAT_S = LEASE_S / 4
+HOUSEKEEPING_S = 10.0
+FORGET_AT_ONCE = 2000
+OUTAGE_S_MAX = 5.0
+
+
+def pace_s(settings: Settings) -> float:
+    """How long an idle step sleeps: a fraction of the shortest time that is set."""
+    shortest = min(settings.batch_linger_s, settings.batch_poll_s, settings.batch_settle_s)
+    return min(PACE_S_MAX, max(PACE_S_MIN, shortest / 4))
+
+
+@dataclass
+class _Loop:
+    step: Step
+    states: tuple[str, ...]
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Worker:
+    """One server's share of the work."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._pace_s = pace_s(ctx.settings)
+        self._stopping = asyncio.Event()
+        self._loops = [_Loop(step, states) for step, states, copies in STEPS for _ in range(copies)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def wake(self, state: str) -> None:
+        """A batch in `state` may be taken; "" when anything may have happened."""
+        for loop in self._loops:
+            if state == "" or state in loop.states:
+                loop.woken.set()
+
+    async def run(self) -> None:
+        """Work until `drain`, or until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            # A server that drains still renews the leases of what it finishes.
+            rest = [
+                group.create_task(self._every(HEARTBEAT_S, self._ctx.renew)),
+                group.create_task(self._every(HOUSEKEEPING_S, self._keep_house)),
+            ]
+            self._tasks = [group.create_task(self._turn(loop)) for loop in self._loops]
+            self._tasks.append(group.create_task(self._turn(_Loop(self._form, ()))))
+            await asyncio.wait(self._tasks)
+            for task in rest:
+                task.cancel()
+
+    async def drain(self) -> None:
+        """Finish what is in hand, at most DRAIN_S; what is cut off goes on at the next start."""
+        self._stopping.set()
+        self.wake("")
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=DRAIN_S)
+            for task in unfinished:
+                task.cancel()
+
+    async def _form(self, ctx: Context) -> bool:
+        """Wake the loops whose batches are due, and form what is."""
+        async with ctx.database.transaction() as conn:
+            for state in await store.due_states(conn, ctx.now()):
+                self.wake(state)
+        return await form_one(ctx)
+
+    async def _turn(self, loop: _Loop) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                busy = await loop.step(self._ctx)
+            except (LeaseLost, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError):
+                    _only_if_lease_lost(error)
+                log.warning("%s: another server took over: %s", loop.step.__name__, error)
+                busy = True
+            except Exception as error:
+                failures += 1
+                await self._after_failure(loop, error, failures)
+                continue
+            failures = 0
+            if not busy:
+                await self._sleep(loop)
+
+    async def _after_failure(self, loop: _Loop, error: Exception, failures: int) -> None:
+        if isinstance(error, DatabaseUnavailable):
+            if failures == 1:
+                log.warning("%s: the database is out of reach, trying on", loop.step.__name__)
+            most = OUTAGE_S_MAX
+        else:
+            log.error("%s failed", loop.step.__name__, exc_info=error)
+            most = 60.0
+        await self._sleep(loop, backoff_s(failures - 1, first=0.2, most=most))
+
+    async def _sleep(self, loop: _Loop, seconds: float | None = None) -> None:
+        """Until woken, or, after a failure, for `seconds` whatever happens."""
+        paced = self._pace_s if loop.step == self._form else None
+        try:
+            async with asyncio.timeout(paced if seconds is None else seconds):
+                await (self._stopping if seconds is not None else loop.woken).wait()
+        except TimeoutError:
+            pass
+        loop.woken.clear()
+
+    async def _every(self, seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await do()
+            except DatabaseUnavailable:
+                pass  # the loops say so
+            except Exception:
+                log.exception("%s failed", do.__name__)
+
+    async def _keep_house(self) -> None:
+        gone = FORGET_AT_ONCE
+        while gone == FORGET_AT_ONCE:
+            async with self._ctx.database.transaction() as conn:
+                ttl_days = self._ctx.settings.result_ttl_days
+                gone = await store.forget(conn, ttl_days, FORGET_AT_ONCE, self._ctx.now())
+        async with self._ctx.database.transaction() as conn:
+            await store.fold_tally(conn)
+
+
+def _only_if_lease_lost(error: asyncio.CancelledError) -> None:
+    """Context.renew cancels a step whose lease is lost; any other cancellation goes on."""
+    if error.args != (LeaseLost.__name__,):
+        raise error
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
