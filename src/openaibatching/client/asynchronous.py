@@ -1,0 +1,251 @@
+"""The asynchronous client. Its synchronous twin differs by `await` and by nothing else."""
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from time import monotonic
+from typing import Any, Self, TypeVar, Unpack, cast
+
+import openai.types as official
+from anyio import sleep
+from openai import AsyncOpenAI, Omit, omit, resources
+from openai.resources.chat import AsyncCompletions as OfficialChatCompletions
+from openai.resources.responses import AsyncResponses as OfficialResponses
+from openai.types.chat import ChatCompletion as OfficialChatCompletion
+from openai.types.responses import Response as OfficialResponse
+
+from openaibatching.client.options import (
+    CopyOptions,
+    Options,
+    located,
+    renamed,
+    without_environment,
+)
+from openaibatching.client.results import adapted, prepared, to_responses
+from openaibatching.client.signatures import (
+    answering,
+    answering_created,
+    answering_parsed,
+    answering_retrieved,
+)
+from openaibatching.client.waiting import StillPending, holding
+from openaibatching.types import (
+    BatchRequest,
+    ChatCompletion,
+    Completion,
+    CreateEmbeddingResponse,
+    ImagesResponse,
+    ModerationCreateResponse,
+    ParsedResponse,
+)
+
+Format = TypeVar("Format")
+
+
+class AsyncChatCompletions(OfficialChatCompletions):
+    """`client.chat.completions`."""
+
+    @answering(OfficialChatCompletions.create, OfficialChatCompletion, ChatCompletion)
+    async def create(self, **options: Any) -> Any:  # type: ignore[override]
+        """Ask for a chat completion; the answer may have to wait for its batch."""
+        return await super().create(**options)
+
+    @answering_parsed(OfficialChatCompletions.parse)
+    async def parse(self, **options: Any) -> Any:
+        """`create`, with the content parsed into `response_format`."""
+        return await super().parse(**options)
+
+    @answering(OfficialChatCompletions.retrieve, OfficialChatCompletion, ChatCompletion)
+    async def retrieve(self, completion_id: str, **options: Any) -> Any:
+        """What the call with this id would be answered now."""
+        return await super().retrieve(completion_id, **options)
+
+
+class AsyncChat(resources.AsyncChat):
+    """`client.chat`."""
+
+    @cached_property
+    def completions(self) -> AsyncChatCompletions:
+        """Chat completions."""
+        return AsyncChatCompletions(self._client)
+
+
+class _MessagesToResponses(OfficialChatCompletions):
+    """Chat completions asked for at `/responses`, which takes `messages` as well."""
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        super().__init__(client)
+        self._post: Any = partial(to_responses, client.post)
+
+
+class AsyncResponses(OfficialResponses):
+    """`client.responses`."""
+
+    @answering_created(OfficialChatCompletions.create, OfficialResponses.create)
+    async def create(self, **options: Any) -> Any:  # type: ignore[override]
+        """Ask for a response to `input`, or for a chat completion of `messages`."""
+        if "messages" in options and "input" not in options:
+            return await _MessagesToResponses(self._client).create(**options)
+        return await super().create(**options)
+
+    async def parse(
+        self, *, text_format: type[Format] | Omit = omit, **options: Any
+    ) -> ParsedResponse[Format]:
+        """`create`, with the output parsed into `text_format`."""
+        return cast(
+            "ParsedResponse[Format]", await super().parse(text_format=text_format, **options)
+        )
+
+    @answering_retrieved(OfficialResponses.retrieve)
+    async def retrieve(self, response_id: str, **options: Any) -> Any:  # type: ignore[override]
+        """What the call with this id would be answered now."""
+        return await super().retrieve(response_id, **options)
+
+    @answering(OfficialResponses.cancel, OfficialResponse, BatchRequest)
+    async def cancel(self, response_id: str, **options: Any) -> Any:  # type: ignore[override]
+        """Cancel a request that is still queued."""
+        return await super().cancel(response_id, **options)
+
+
+class AsyncCompletions(resources.AsyncCompletions):
+    """`client.completions`."""
+
+    @answering(resources.AsyncCompletions.create, official.Completion, Completion)
+    async def create(self, **options: Any) -> Any:  # type: ignore[override]
+        """Ask for a completion of a prompt."""
+        return await super().create(**options)
+
+
+class AsyncEmbeddings(resources.AsyncEmbeddings):
+    """`client.embeddings`."""
+
+    @answering(
+        resources.AsyncEmbeddings.create, official.CreateEmbeddingResponse, CreateEmbeddingResponse
+    )
+    async def create(self, **options: Any) -> Any:
+        """Ask for embeddings; `data` is empty until they have completed."""
+        return await super().create(**options)
+
+
+class AsyncModerations(resources.AsyncModerations):
+    """`client.moderations`."""
+
+    @answering(
+        resources.AsyncModerations.create,
+        official.ModerationCreateResponse,
+        ModerationCreateResponse,
+    )
+    async def create(self, **options: Any) -> Any:
+        """Ask for a moderation."""
+        return await super().create(**options)
+
+
+class AsyncImages(resources.AsyncImages):
+    """`client.images`."""
+
+    @answering(resources.AsyncImages.generate, official.ImagesResponse, ImagesResponse)
+    async def generate(self, **options: Any) -> Any:  # type: ignore[override]
+        """Ask for an image."""
+        return await super().generate(**options)
+
+    @answering(resources.AsyncImages.edit, official.ImagesResponse, ImagesResponse)
+    async def edit(self, **options: Any) -> Any:  # type: ignore[override]
+        """Ask for an edited image; files are sent inside the JSON body."""
+        return await super().edit(**options)
+
+
+class AsyncOpenAIBatching(AsyncOpenAI):
+    """The official `AsyncOpenAI` client, answered by a batch server at half the price.
+
+    A call returns at once, with an object of the official type that also says `has_completed`. Make
+    the same call again later, and the same request answers. With `wait=True` each call returns only
+    when its request is finished.
+    """
+
+    wait: bool
+
+    def __init__(
+        self,
+        *,
+        batch_server_url: str | None = None,
+        batch_server_api_key: str | None = None,
+        wait: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        """Make a client of the batch server at `batch_server_url` (`BATCH_SERVER_URL`).
+
+        `batch_server_api_key` (`BATCH_SERVER_API_KEY`) is what the server knows its callers by, not
+        OpenAI's key. Every other option is the official client's. Raises `OpenAIError` without a
+        key, and for an option given under two names.
+        """
+        settled = located(batch_server_url, batch_server_api_key, options)
+        super().__init__(**settled)
+        without_environment(self, options)
+        self.wait = wait
+
+    def copy(  # type: ignore[override]
+        self,
+        *,
+        batch_server_url: str | None = None,
+        batch_server_api_key: str | None = None,
+        wait: bool | None = None,
+        _extra_kwargs: Mapping[str, Any] = {},
+        **options: Unpack[CopyOptions],
+    ) -> Self:
+        """The same client with some options changed."""
+        settled = renamed(batch_server_url, batch_server_api_key, options)
+        kept = {"wait": self.wait if wait is None else wait, **_extra_kwargs}
+        return super().copy(**settled, _extra_kwargs=kept)
+
+    with_options = copy  # type: ignore[assignment]
+
+    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
+        """Send one request; a client that waits asks until it is finished."""
+        options = prepared(options)
+        while self.wait:
+            asking, hold = holding(options, self.timeout, monotonic())
+            try:
+                return await super().request(cast_to, asking, **stream)
+            except StillPending as pending:
+                pause = hold.pause(pending.headers, monotonic())
+            await sleep(pause)
+        return await super().request(cast_to, options, **stream)
+
+    async def _process_response(self, *, response: Any, **rest: Any) -> Any:
+        if self.wait and response.status_code == 202:
+            await response.aread()
+            raise StillPending(response.headers)
+        return await super()._process_response(response=response, **rest)
+
+    def _process_response_data(self, *, data: object, cast_to: Any, response: Any) -> Any:
+        cast_to, data = adapted(cast_to, data)
+        return super()._process_response_data(data=data, cast_to=cast_to, response=response)
+
+    @cached_property
+    def responses(self) -> AsyncResponses:
+        """Model responses."""
+        return AsyncResponses(self)
+
+    @cached_property
+    def chat(self) -> AsyncChat:
+        """Chat completions."""
+        return AsyncChat(self)
+
+    @cached_property
+    def completions(self) -> AsyncCompletions:
+        """Completions of a prompt."""
+        return AsyncCompletions(self)
+
+    @cached_property
+    def embeddings(self) -> AsyncEmbeddings:
+        """Embeddings."""
+        return AsyncEmbeddings(self)
+
+    @cached_property
+    def moderations(self) -> AsyncModerations:
+        """Moderations."""
+        return AsyncModerations(self)
+
+    @cached_property
+    def images(self) -> AsyncImages:
+        """Images."""
+        return AsyncImages(self)

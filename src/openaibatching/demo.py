@@ -1,0 +1,91 @@
+"""The demonstration: a server with its embedded PostgreSQL, the simulator in OpenAI's place, and
+the call of the README, asked twice."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from genai_prices import Usage, calc_price
+from openai.types import CompletionUsage
+
+from openaibatching import OpenAIBatching
+from openaibatching.server.config import Settings
+from openaibatching.server.errors import ConfigError
+from openaibatching.server.service import in_thread
+from openaibatching.simulator import Simulator, running
+
+LAG_S = 3.0
+POLL_S = 0.5
+BATCH_PRICE = 0.5
+"""https://platform.openai.com/docs/guides/batch: half the price of the ordinary call."""
+
+
+def run() -> int:
+    """Run the demonstration; 0 when the call was answered."""
+    key = secrets.token_urlsafe(16)
+    print("Starting a simulator of OpenAI, a PostgreSQL and the batch server …")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="openaibatching-demo-") as folder,
+            running(Simulator(lag=LAG_S)) as upstream,
+            in_thread(settings(upstream, key, Path(folder))) as url,
+        ):
+            return _call(url, key)
+    except ConfigError as error:
+        print(f"openaibatching: {error}", file=sys.stderr)
+        return 2
+
+
+def settings(upstream: str, key: str, folder: Path) -> Settings:
+    """Settings of the demonstration's server."""
+    given: dict[str, Any] = {
+        # Nothing is read from the environment: its POSTGRES_URL may name a database that matters.
+        "_env_prefix": "OPENAIBATCHING_DEMO_",
+        "openai_api_key": "sk-simulated",
+        "openai_base_url": upstream,
+        "batch_server_api_key": key,
+        "data_dir": folder,
+        "port": 0,
+        "batch_linger_s": 0.2,
+        "batch_poll_s": POLL_S,
+    }
+    return Settings(**given)
+
+
+def _call(url: str, key: str) -> int:
+    """The call of the README, and the same call again until it is answered."""
+    print(f"The batch server listens on {url}\n")
+    with OpenAIBatching(batch_server_url=url, batch_server_api_key=key) as client:
+        print('client.responses.create(model="gpt-4o", messages=[… "Hello, world!"])')
+        completion = client.responses.create(
+            model="gpt-4o", messages=[{"role": "user", "content": "Hello, world!"}]
+        )
+        if not completion.has_completed:
+            print("Still in progress.. we should query it again after a few mins.")
+        completion = client.with_options(wait=True).responses.create(
+            model="gpt-4o", messages=[{"role": "user", "content": "Hello, world!"}]
+        )
+    print("\nThe same call, later:")
+    print(completion.choices[0].message.content)
+    _print_price(completion.usage)
+    return 0 if completion.has_completed else 1
+
+
+def _print_price(usage: CompletionUsage | None) -> None:
+    assert usage is not None
+    price = calc_price(
+        Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens),
+        "gpt-4o",
+        provider_id="openai",
+        genai_request_timestamp=datetime.now(UTC),
+    )
+    realtime = float(price.total_price)
+    print(
+        f"\n{usage.prompt_tokens} tokens in, {usage.completion_tokens} out: at OpenAI's prices "
+        f"${realtime * BATCH_PRICE:.7f} by batch, ${realtime:.7f} in real time."
+    )
