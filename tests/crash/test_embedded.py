@@ -1,0 +1,180 @@
+"""The embedded PostgreSQL: started and stopped by the server, and found again after any kill."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from conftest import Upstreamed
+from openaibatching.server.embedded import EmbeddedPostgres
+from support.process import ServerProcess, environment, server_process
+from support.steps import chat
+from support.world import KEY
+
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+def env(upstream: Upstreamed, tmp_path: Path) -> dict[str, str]:
+    return environment(upstream.base_url, tmp_path)
+
+
+def ask(server: ServerProcess, text: str, wait: int) -> Any:
+    reply = httpx2.post(
+        f"{server.url}/v1/chat/completions",
+        json=chat(text),
+        headers=HEADERS | {"Prefer": f"wait={wait}"},
+        timeout=60,
+        verify=False,
+    )
+    return reply.json()
+
+
+def postmaster(folder: Path) -> psutil.Process | None:
+    """The main process of the database in `folder`."""
+    try:
+        pid = int((folder / "postgres" / "postmaster.pid").read_text().split("\n")[0])
+        process = psutil.Process(pid)
+        return process if process.status() != psutil.STATUS_ZOMBIE else None
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+
+
+def test_it_stops_with_the_server_and_keeps_what_it_stored(
+    env: dict[str, str], tmp_path: Path, upstream: Upstreamed
+) -> None:
+    with server_process(env) as server:
+        assert ask(server, "kept", wait=30)["has_completed"]
+        assert postmaster(tmp_path) is not None
+        assert server.terminate() == 0
+    assert postmaster(tmp_path) is None
+    with server_process(env) as server:
+        assert ask(server, "kept", wait=0)["has_completed"]
+        assert server.terminate() == 0
+    assert upstream.simulator.ledger.lines == 1
+
+
+def test_a_database_that_outlived_its_killed_server_is_used_again_and_then_stopped(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with server_process(env) as server:
+        assert ask(server, "kept", wait=30)["has_completed"]
+        server.kill()
+    survivor = postmaster(tmp_path)
+    assert survivor is not None
+    with server_process(env) as server:
+        assert postmaster(tmp_path) == survivor
+        assert ask(server, "kept", wait=0)["has_completed"]
+        assert server.terminate() == 0
+    assert postmaster(tmp_path) is None
+
+
+def test_server_and_database_killed_together_come_back_together(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with server_process(env) as server:
+        assert ask(server, "kept", wait=30)["has_completed"]
+        database = postmaster(tmp_path)
+        assert database is not None
+        server.kill()
+        family = [database, *database.children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=30)
+    with server_process(env) as server:
+        assert ask(server, "kept", wait=0)["has_completed"]
+        assert server.terminate() == 0
+
+
+def test_a_database_that_dies_under_a_running_server_is_started_again(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with server_process(env) as server:
+        assert ask(server, "before", wait=30)["has_completed"]
+        database = postmaster(tmp_path)
+        assert database is not None
+        database.send_signal(signal.SIGKILL)
+        database.wait(timeout=30)
+        server.wait_ready()
+        assert ask(server, "before", wait=0)["has_completed"]
+        assert ask(server, "after", wait=30)["has_completed"]
+        assert server.terminate() == 0
+
+
+def test_a_stale_process_number_that_another_program_has_now_is_no_obstacle(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "data"
+    first = EmbeddedPostgres(folder)
+    first.start()
+    database = postmaster(folder)
+    assert database is not None
+    pid_file = folder / "postgres" / "postmaster.pid"
+    lines = pid_file.read_text().split("\n")
+    for process in (database, *database.children()):
+        process.kill()
+    psutil.wait_procs([database], timeout=30)
+    # As in a container that starts again: the number belongs to this very process now.
+    pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
+    second = EmbeddedPostgres(folder)
+    second.start()
+    assert postmaster(folder) is not None
+    first.stop()
+    second.stop()
+    assert postmaster(folder) is None
+
+
+def test_the_last_of_two_servers_on_one_folder_stops_it(tmp_path: Path) -> None:
+    one, two = EmbeddedPostgres(tmp_path / "data"), EmbeddedPostgres(tmp_path / "data")
+    one.start()
+    two.start()
+    one.stop()
+    assert postmaster(tmp_path / "data") is not None
+    two.stop()
+    assert postmaster(tmp_path / "data") is None
+
+
+AS_USER = """
+import os, sys
+from pathlib import Path
+import psycopg
+from openaibatching.server.embedded import EmbeddedPostgres
+
+# Only now, because root's Python may lie where nobody else can read it.
+uid, gid = int(sys.argv[2]), int(sys.argv[3])
+os.setgroups([]); os.setgid(gid); os.setuid(uid)
+postgres = EmbeddedPostgres(Path(sys.argv[1]))
+postgres.start()
+with psycopg.connect(postgres.url) as conn:
+    print(conn.execute("select current_setting('server_version_num')").fetchone()[0])
+print(os.stat(sys.argv[1] + "/postgres").st_uid == uid)
+postgres.stop()
+"""
+
+
+def test_it_runs_as_an_ordinary_user_too(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("not root: every other test here already runs as an ordinary user")
+    as_root = EmbeddedPostgres(tmp_path / "as-root")
+    as_root.start()  # which opens the way to the programs
+    as_root.stop()
+    nobody = pwd.getpwnam("nobody")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    arguments = [str(folder), str(nobody.pw_uid), str(nobody.pw_gid)]
+    done = subprocess.run(
+        [sys.executable, "-c", AS_USER, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("18")
+    assert done.stdout.endswith("True\n")

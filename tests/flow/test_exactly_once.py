@@ -1,0 +1,122 @@
+"""Calls whose outcome nobody knows: found again and adopted, never paid twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from openaibatching.server.context import Context
+from openaibatching.server.form import form_one
+from openaibatching.server.submit import create_one, upload_one
+from openaibatching.simulator import Faults, Simulator
+from support.steps import chat, drive, look, put, said
+from support.world import Clock
+
+
+async def _ready_to_create(ctx: Context, clock: Clock) -> None:
+    clock.advance(1)
+    assert await form_one(ctx)
+    assert await upload_one(ctx)
+
+
+async def test_a_create_whose_reply_is_lost_is_adopted(
+    ctx: Context, clock: Clock, simulator: Simulator
+) -> None:
+    requests = await put(ctx, chat("one"), chat("two"))
+    simulator.faults = Faults(lose_create_reply=1.0)
+    await _ready_to_create(ctx, clock)
+    assert await create_one(ctx)
+    simulator.faults = Faults()
+    await drive(ctx, clock)
+    assert [said(r) for r in await look(ctx, requests)] == ["You said: one", "You said: two"]
+    assert len(simulator.batches()) == 1
+    assert set(simulator.ledger.counts().values()) == {1}
+
+
+async def test_a_create_that_answers_500_after_acting_is_adopted(
+    ctx: Context, clock: Clock, simulator: Simulator
+) -> None:
+    requests = await put(ctx, chat("one"))
+    simulator.faults = Faults(create_500_after_acting=1.0)
+    await _ready_to_create(ctx, clock)
+    assert await create_one(ctx)
+    simulator.faults = Faults()
+    await drive(ctx, clock)
+    assert said((await look(ctx, requests))[0]) == "You said: one"
+    assert len(simulator.batches()) == 1
+
+
+async def test_a_create_that_never_acted_is_sent_again_only_after_settling(
+    ctx: Context, clock: Clock, simulator: Simulator
+) -> None:
+    await put(ctx, chat("one"))
+    simulator.faults = Faults(error_500=1.0)
+    clock.advance(1)
+    assert await form_one(ctx)
+    simulator.faults = Faults()
+    assert await upload_one(ctx)
+    simulator.faults = Faults(error_500=1.0)
+    assert await create_one(ctx)
+    simulator.faults = Faults()
+    asked = simulator.requests.count("POST /batches")
+    clock.advance(ctx.settings.batch_settle_s / 2)
+    await create_one(ctx)
+    assert simulator.requests.count("POST /batches") == asked, "it did not wait BATCH_SETTLE_S"
+    await drive(ctx, clock)
+    assert len(simulator.batches()) == 1
+
+
+async def test_a_batch_is_found_among_five_hundred_foreign_ones(
+    ctx: Context, clock: Clock, simulator: Simulator
+) -> None:
+    requests = await put(ctx, chat("mine"))
+    simulator.faults = Faults(lose_create_reply=1.0)
+    await _ready_to_create(ctx, clock)
+    assert await create_one(ctx)
+    simulator.faults = Faults()
+    foreign = await ctx.upstream._client.files.create(
+        file=("foreign.jsonl", b'{"custom_id":"a"}\n'), purpose="batch"
+    )
+    for _ in range(500):
+        await ctx.upstream._client.batches.create(
+            input_file_id=foreign.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+    await drive(ctx, clock)
+    assert said((await look(ctx, requests))[0]) == "You said: mine"
+    assert len(simulator.batches()) == 501
+
+
+async def test_an_upload_whose_reply_is_lost_leaves_no_file_behind(
+    ctx: Context, clock: Clock, simulator: Simulator
+) -> None:
+    requests = await put(ctx, chat("one"))
+    simulator.faults = Faults(lose_upload_reply=1.0)
+    clock.advance(1)
+    assert await form_one(ctx)
+    assert await upload_one(ctx)
+    simulator.faults = Faults()
+    await drive(ctx, clock)
+    assert said((await look(ctx, requests))[0]) == "You said: one"
+    assert simulator.files() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_mixed_trouble_ends_with_every_body_executed_once(
+    ctx: Context, clock: Clock, simulator: Simulator, seed: int
+) -> None:
+    bodies = [chat(f"question {n}", model=f"gpt-4o-{n % 3}") for n in range(60)]
+    requests = await put(ctx, *bodies)
+    simulator.faults = Faults(
+        seed=seed, lose_create_reply=0.3, lose_upload_reply=0.3, create_500_after_acting=0.2,
+        error_429=0.1, error_500=0.1, error_502=0.1, error_503=0.1, html_instead_of_json=0.1,
+        reset=0.1, truncated_download=0.3, garbled_download=0.1, content_502=0.3,
+        u2028_line=0.2, duplicate_line=0.2, unknown_custom_id=0.1, empty_file_id=0.5,
+        lying_counts=0.5, unknown_status=0.3, unknown_fields=0.5,
+    )  # fmt: skip
+    await drive(ctx, clock)
+    for body, request in zip(bodies, await look(ctx, requests), strict=True):
+        assert request.state == "completed"
+        assert said(request).replace("\u2028", "") == f"You said: {body['messages'][0]['content']}"
+    spoiled = simulator.ledger.spoiled
+    for sha, executed in simulator.ledger.counts().items():
+        assert executed == 1 + spoiled.get(sha, 0), "paid twice without need"
+    assert simulator.files() == []

@@ -1,0 +1,135 @@
+"""Canonical JSON: one value, one text, and nothing of the value is lost."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openaibatching.server import canonical
+from openaibatching.server.errors import InvalidJson
+
+# Lone surrogates too: they are legal in JSON, by escapes.
+TEXTS = st.text(st.characters(exclude_categories=()))
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
+    max_leaves=8,
+)
+quickly = settings(max_examples=60, deadline=None)
+NUMBERS = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
+)
+
+
+def canonicalise(body: bytes) -> bytes:
+    return canonical.encode(canonical.parse(body))
+
+
+@quickly
+@given(VALUES)
+def test_the_canonical_text_has_the_value_of_the_original(value: Any) -> None:
+    assert json.loads(canonicalise(json.dumps(value).encode())) == value
+
+
+@quickly
+@given(VALUES)
+def test_it_is_what_the_standard_library_writes_with_sorted_keys(value: Any) -> None:
+    expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    assert canonicalise(json.dumps(value, indent=2).encode()) == expected.encode()
+
+
+@quickly
+@given(VALUES)
+def test_canonicalising_twice_changes_nothing(value: Any) -> None:
+    once = canonicalise(json.dumps(value).encode())
+    assert canonicalise(once) == once
+
+
+@quickly
+@given(st.dictionaries(TEXTS, VALUES, min_size=2, max_size=5), st.integers())
+def test_the_order_of_keys_never_matters(value: dict[str, Any], seed: int) -> None:
+    items = list(value.items())
+    random.Random(seed).shuffle(items)
+    assert canonicalise(json.dumps(dict(items)).encode()) == canonicalise(
+        json.dumps(value).encode()
+    )
+
+
+@quickly
+@given(NUMBERS)
+def test_numbers_keep_the_text_they_were_written_in(number: str) -> None:
+    assert canonicalise(f'{{"n": [{number}]}}'.encode()) == f'{{"n":[{number}]}}'.encode()
+
+
+def test_an_integer_longer_than_python_would_read_stays_exact() -> None:
+    digits = b"9" * 10_000
+    assert canonicalise(b"[%s]" % digits) == b"[%s]" % digits
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text() -> None:
+    assert canonicalise(b'["1", 1]') == b'["1",1]'
+
+
+def test_of_duplicate_keys_the_last_one_wins() -> None:
+    assert canonicalise(b'{"a": 1, "b": 2, "a": 3}') == b'{"a":3,"b":2}'
+
+
+@pytest.mark.parametrize("escape", [r"\u0000", r"\ud800", r"\udfff\ud800", r"\u2028", r"\u0085"])
+def test_odd_characters_are_kept_as_escapes(escape: str) -> None:
+    assert canonicalise(f'["a{escape}b"]'.encode()) == f'["a{escape}b"]'.encode()
+
+
+def test_the_same_text_escaped_or_not_is_the_same() -> None:
+    assert canonicalise('["é😀/"]'.encode()) == canonicalise(rb'["\u00e9\ud83d\ude00\/"]')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": -Infinity}',
+        b'{"a": 01}',
+        b'{"a": .5}',
+        b'{"a": +1}',
+        b'{"a": "\n"}',
+        b'{"a": "\\x"}',
+        b"{} {}",
+        b"\xef\xbb\xbf{}",
+        b'{"a": "\xff"}',
+        b'{"a": "\xed\xa0\x80"}',
+        "{}".encode("utf-16"),
+    ],
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        canonical.parse(body)
+
+
+def test_nesting_is_accepted_up_to_the_limit_and_refused_beyond() -> None:
+    most = canonical.DEPTH_MAX
+    deep = b"[" * most + b"]" * most
+    assert canonicalise(deep) == deep
+    with pytest.raises(InvalidJson, match="deeper"):
+        canonicalise(b"[" + deep + b"]")
+
+
+@pytest.mark.parametrize("levels", [10_000, 1_000_000])
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_nesting_far_too_deep_is_refused_and_harms_nothing(levels: int, opening: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        canonicalise(opening * levels)

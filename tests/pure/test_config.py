@@ -1,0 +1,186 @@
+"""Settings: defaults, what is refused and how, and the keys that callers present."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openaibatching import demo
+from openaibatching.cli import _serve_parser
+from openaibatching.server.config import SECRETS, Keyring, Settings, load, parse_keys
+from openaibatching.server.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = load()
+    assert settings.openai_base_url == "https://api.openai.com/v1"
+    assert (settings.host, settings.port) == ("127.0.0.1", 9487)
+    assert (settings.batch_linger_s, settings.batch_poll_s, settings.batch_settle_s) == (60, 30, 60)
+    assert (settings.batch_requests_max, settings.batch_bytes_max) == (50_000, 200_000_000)
+    assert (settings.batch_attempts_max, settings.request_bytes_max) == (3, 33_554_432)
+    assert (settings.wait_s_max, settings.result_ttl_days) == (600, 30)
+    assert settings.database_wait_s == 10
+    assert settings.postgres_url is None
+    assert settings.tls is False
+
+
+def test_a_setting_comes_from_the_environment_and_a_flag_wins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_LINGER_S", "0.2")
+    assert load().batch_linger_s == 0.2
+    assert load({"batch_linger_s": "0.4"}).batch_linger_s == 0.4
+    assert load({"batch_linger_s": None}).batch_linger_s == 0.2
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in Settings.model_fields if name != "openai_api_key"]
+)
+def test_what_is_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    default = getattr(load(), name)
+    monkeypatch.setenv(name.upper(), "")
+    assert getattr(load(), name) == default
+    assert getattr(load({name: ""}), name) == default
+
+
+def test_every_setting_but_the_secrets_has_a_flag() -> None:
+    flags = set(vars(_serve_parser().parse_args([])))
+    assert flags == set(Settings.model_fields) - set(SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_API_KEY", ""),
+        ("OPENAI_API_KEY", "sk-x\n"),
+        ("OPENAI_API_KEY", "sk x"),
+        ("OPENAI_BASE_URL", "api.openai.com"),
+        ("OPENAI_BASE_URL", "ftp://x"),
+        ("PORT", "http"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("BATCH_LINGER_S", "soon"),
+        ("BATCH_LINGER_S", "-1"),
+        ("BATCH_LINGER_S", "nan"),
+        ("BATCH_LINGER_S", "inf"),
+        ("BATCH_POLL_S", "0"),
+        ("BATCH_REQUESTS_MAX", "0"),
+        ("BATCH_REQUESTS_MAX", "50001"),
+        ("BATCH_BYTES_MAX", "300000000"),
+        ("BATCH_ATTEMPTS_MAX", "0"),
+        ("BATCH_SETTLE_S", "x"),
+        ("REQUEST_BYTES_MAX", "0"),
+        ("WAIT_S_MAX", "-0.1"),
+        ("RESULT_TTL_DAYS", "0"),
+        ("RESULT_TTL_DAYS", "1e300"),
+        ("DATABASE_WAIT_S", "x"),
+        ("BATCH_SERVER_API_KEY", "two keys"),
+        ("BATCH_SERVER_API_KEY", "k\u00e9y"),
+        ("BATCH_SERVER_API_KEY", "a=1,a=2"),
+        ("BATCH_SERVER_API_KEY", "a=1,b=1"),
+        ("BATCH_SERVER_API_KEY", "a=1,b"),
+        ("BATCH_SERVER_API_KEY", ","),
+        ("POSTGRES_URL", "postgre://user:hidden-password@host/db"),
+        ("POSTGRES_URL", "nonsense"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    message = str(caught.value)
+    assert name in message
+    assert "\n" not in message
+    assert len(value) < 5 or value not in message or name == "OPENAI_BASE_URL"
+    assert "hidden-password" not in message
+
+
+def test_every_bad_value_is_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"PORT .*; BATCH_POLL_S "):
+        load({"port": "x", "batch_poll_s": "y"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@h:5432/db?sslmode=require",
+        "postgres://h/db",
+        "host=h dbname=db",
+        "postgresql:///db?host=/tmp",
+    ],
+)
+def test_any_way_to_name_a_database_is_taken(url: str) -> None:
+    settings = load({"postgres_url": url})
+    assert settings.postgres_url is not None
+    assert settings.postgres_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_without_a_key_only_loopback_is_listened_on(host: str) -> None:
+    assert load({"host": host}).host == host
+    for open_ in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        with pytest.raises(ConfigError, match="BATCH_SERVER_API_KEY"):
+            load({"host": open_})
+        assert load({"host": open_, "batch_server_api_key": "key"}).host == open_
+
+
+def test_certificate_and_key_belong_together(tmp_path: Path) -> None:
+    file = tmp_path / "file.pem"
+    file.touch()
+    for given in ({"ssl_certfile": str(file)}, {"ssl_keyfile": str(file)}):
+        with pytest.raises(ConfigError, match="SSL_CERTFILE and SSL_KEYFILE"):
+            load(given)
+    both: dict[str, Any] = {"ssl_certfile": str(file), "ssl_keyfile": str(file)}
+    assert load(both).tls
+    with pytest.raises(ConfigError, match="SSL_KEYFILE"):
+        load({**both, "ssl_keyfile": str(tmp_path / "missing.pem")})
+
+
+def test_no_secret_shows_in_the_settings() -> None:
+    given = {"openai_webhook_secret": "whsec_s3cret", "batch_server_api_key": "s3cret"}
+    url = "postgresql://u:s3cret@h/db"
+    assert "s3cret" not in repr(load({**given, "postgres_url": url, "openai_api_key": "sk-s3cret"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("key", {"default": "key"}),
+        ("a2V5==", {"default": "a2V5=="}),
+        ("a2V5=", {"default": "a2V5="}),
+        ("alpha=one", {"alpha": "one"}),
+        ("alpha=one,beta=two", {"alpha": "one", "beta": "two"}),
+        (" alpha=one , beta=two== ", {"alpha": "one", "beta": "two=="}),
+    ],
+)
+def test_keys_are_one_or_one_for_each_tenant(text: str, keys: dict[str, str]) -> None:
+    assert parse_keys(text) == keys
+
+
+def test_a_keyring_knows_its_keys_and_no_other() -> None:
+    keyring = Keyring({"alpha": "one", "beta": "two"})
+    assert (keyring.tenant("one"), keyring.tenant("two")) == ("alpha", "beta")
+    for wrong in ("", "three", "on", "onee", "ONE", "alpha", "\xff", "\ud800"):
+        assert keyring.tenant(wrong) is None
+
+
+def test_the_demonstration_takes_nothing_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clean = demo.settings("http://127.0.0.1:1/v1", "key", tmp_path)
+    monkeypatch.setenv("POSTGRES_URL", "postgresql://somebody@production/database")
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    assert demo.settings("http://127.0.0.1:1/v1", "key", tmp_path) == clean
+    assert clean.postgres_url is None

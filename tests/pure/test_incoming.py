@@ -1,0 +1,124 @@
+"""Reading an HTTP request's headers: the key, the media type, how long to wait."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from openaibatching.server import errors, incoming
+from openaibatching.server.config import Keyring
+
+
+def request(**headers: str | list[str]) -> Request:
+    pairs = [
+        (name.replace("_", "-").encode(), text.encode("latin-1"))
+        for name, value in headers.items()
+        for text in ([value] if isinstance(value, str) else value)
+    ]
+    return Request({"type": "http", "headers": pairs})
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("wait=10", 10),
+        ("wait=0", 0),
+        ("wait=0.25", 0.25),
+        ('wait="10"', 10),
+        ("WAIT = 10", 10),
+        ("wait=10; foo=bar", 10),
+        ("respond-async, wait=10", 10),
+        ("respond-async,wait=10,handling=lenient", 10),
+        ("wait=1, wait=2", 1),
+        ("wait=soon, wait=2", 2),
+        ("wait=600", 100),
+        ("wait=" + "9" * 5000, 100),
+        (['foo="a,b"', "wait=10"], 10),
+    ],
+)
+def test_the_wait_is_read_and_held_below_the_most(header: str | list[str], seconds: float) -> None:
+    assert incoming.wait_s(request(prefer=header), 100) == seconds
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "wait",
+        "wait=",
+        "wait=soon",
+        "wait=-1",
+        "wait=+1",
+        "wait=1e3",
+        "wait=nan",
+        "wait=inf",
+        "wait=10s",
+        "wait=10 20",
+        "wait=\u00b2",
+        "await=10",
+        "foo; wait=10",
+        'foo="x, wait=10"',
+        "respond-async",
+        '"',
+        '"wait=10',
+        ",,;;==",
+    ],
+)
+def test_a_preference_that_is_not_understood_is_ignored(header: str) -> None:
+    assert incoming.wait_s(request(prefer=header), 100) is None
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(max_codepoint=255), max_size=200))
+def test_no_preference_whatsoever_is_an_error(header: str) -> None:
+    wait = incoming.wait_s(request(prefer=header), 100)
+    assert wait is None or 0 <= wait <= 100
+
+
+def test_a_very_long_preference_is_read_in_no_time() -> None:
+    for header in (',"' * 30_000, '",' * 30_001, "=;" * 30_000, "wait=1x," * 8_000):
+        assert incoming.wait_s(request(prefer=header), 100) is None
+
+
+KEYRING = Keyring({"alpha": "key-a", "beta": "key-b"})
+
+
+@pytest.mark.parametrize("header", ["Bearer key-a", "bearer key-a", "BEARER  key-a "])
+def test_the_key_says_who_calls(header: str) -> None:
+    assert incoming.tenant(request(authorization=header), KEYRING) == "alpha"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer key-c",
+        "Basic key-a",
+        "key-a",
+        "Bearer key-a key-b",
+        "Bearer \xff\x80",
+    ],
+)
+def test_any_other_key_is_refused(header: str) -> None:
+    with pytest.raises(errors.InvalidApiKey):
+        incoming.tenant(request(authorization=header), KEYRING)
+    with pytest.raises(errors.InvalidApiKey):
+        incoming.tenant(request(), KEYRING)
+
+
+@pytest.mark.parametrize("media", ["application/json", "Application/JSON; charset=utf-8"])
+def test_json_is_taken(media: str) -> None:
+    incoming.check_json(request(content_type=media))
+    incoming.check_json(request())
+
+
+@pytest.mark.parametrize(
+    "media", ["text/plain", "multipart/form-data; boundary=x", "", "application/jsonl"]
+)
+def test_another_media_type_is_refused(media: str) -> None:
+    with pytest.raises(errors.UnsupportedMediaType):
+        incoming.check_json(request(content_type=media))

@@ -1,0 +1,79 @@
+"""What becomes of a batch that OpenAI refused as a whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from openaibatching.server.refusal import Again, Culprits, Halve, TokenLimit, judge
+
+
+def reasons(*errors: dict[str, Any]) -> bytes:
+    return json.dumps(errors).encode()
+
+
+def test_named_lines_are_the_culprits() -> None:
+    verdict = judge(
+        reasons(
+            {"code": "invalid_request", "message": "a", "line": 2},
+            {"code": "model_not_found", "message": "b", "line": 5},
+        ),
+        requests=10,
+    )
+    assert isinstance(verdict, Culprits)
+    assert {line: reason.message for line, reason in verdict.reasons.items()} == {1: "a", 4: "b"}
+
+
+def test_a_refusal_without_a_line_is_halved() -> None:
+    assert judge(reasons({"code": "x", "message": "?", "line": None}), 10) == Halve()
+    assert judge(None, 10) == Halve()
+    assert judge(b"[]", 10) == Halve()
+
+
+def test_a_line_that_does_not_exist_names_nobody() -> None:
+    assert judge(reasons({"code": "x", "line": 11}), 10) == Halve()
+
+
+def test_the_only_request_is_the_culprit() -> None:
+    verdict = judge(reasons({"code": "x", "message": "?"}), 1)
+    assert isinstance(verdict, Culprits)
+    assert verdict.reasons[0].code == "x"
+
+
+def test_a_token_limit_is_read_from_the_message() -> None:
+    message = (
+        "Enqueued token limit reached for gpt-4.1 in organization org-123. "
+        "Limit: 900,000 enqueued tokens."
+    )
+    error = {"code": "token_limit_exceeded", "message": message, "line": None}
+    assert judge(reasons(error), 10) == TokenLimit(900_000)
+    assert judge(reasons({"code": "token_limit_exceeded"}), 1) == TokenLimit(None)
+
+
+def test_trouble_of_the_account_or_the_file_is_no_requests_fault() -> None:
+    assert judge(reasons({"code": "billing_hard_limit_reached"}), 1) == Again(account=True)
+    gone = {"code": "invalid_request", "param": "file_id", "message": "Cannot find file f, or …"}
+    assert judge(reasons(gone), 1) == Again()
+
+
+def test_members_of_other_types_or_unknown_ones_do_no_harm() -> None:
+    error = {"code": "x", "message": "m", "line": 1, "param": None, "new": {"a": 1}}
+    assert isinstance(judge(reasons(error), 3), Culprits)
+
+
+def test_a_file_that_is_refused_is_no_requests_fault() -> None:
+    refused = {"code": None, "message": "Storage is full.", "kind": "upload"}
+    assert judge(reasons(refused), 10) == Again(account=True)
+
+
+def test_a_wrong_parameter_of_the_batch_fails_all_of_it_without_halving() -> None:
+    verdict = judge(reasons({"code": "invalid_value", "param": "endpoint"}), 3)
+    assert isinstance(verdict, Culprits)
+    assert set(verdict.reasons) == {0, 1, 2}
+
+
+def test_reasons_that_are_not_as_documented_still_lead_to_a_verdict() -> None:
+    assert judge(reasons({"code": 5, "line": "abc"}), 3) == Halve()
+    assert judge(b'[null, {"line": 1.5}]', 3) == Halve()
+    assert judge(b"{}", 3) == Halve()
+    assert judge(b"no json", 3) == Halve()

@@ -1,0 +1,312 @@
+"""The house rules. Each test is one of them, named as a sentence; CONTRIBUTING.md lists them."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import psycopg
+import pytest
+
+from openaibatching.server import db, errors, model
+from openaibatching.server.config import Settings
+from support import source
+from support.source import PACKAGE, ROOT, SERVER
+
+# What may import what: a module may import those of the layers above its own, and of its own
+# layer where `mixed` says so. A new file of the server has to be given a place here.
+LAYERS: tuple[tuple[str, bool, str], ...] = (
+    ("words", True, "errors model config"),
+    (
+        "decisions without I/O",
+        True,
+        "canonical call shapes results refusal replies metrics openapi openapi_parts",
+    ),
+    ("the rim: the database and OpenAI", True, "db store embedded upstream"),
+    ("what a step is given", True, "context"),
+    ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
+    ("who calls the flow", True, "worker incoming api"),
+    ("put together", True, "service"),
+)
+
+FILE_LINES_MAX, FILE_LINES_MEDIAN_MAX, FUNCTION_LINES_MAX = 500, 200, 70
+PYTHON_FILES = sorted(
+    path for folder in ("src", "tests", "examples") for path in (ROOT / folder).rglob("*.py")
+)
+
+# Names and defaults that operators rely on: changing one breaks somebody's deployment.
+PROMISED: dict[str, object] = {
+    "OPENAI_API_KEY": "required",
+    "OPENAI_BASE_URL": "https://api.openai.com/v1",
+    "OPENAI_ORG_ID": None,
+    "OPENAI_PROJECT_ID": None,
+    "OPENAI_WEBHOOK_SECRET": None,
+    "BATCH_SERVER_API_KEY": None,
+    "POSTGRES_URL": None,
+    "DATA_DIR": "computed",
+    "HOST": "127.0.0.1",
+    "PORT": 9487,
+    "SSL_CERTFILE": None,
+    "SSL_KEYFILE": None,
+    "BATCH_LINGER_S": 60,
+    "BATCH_REQUESTS_MAX": 50_000,
+    "BATCH_BYTES_MAX": 200_000_000,
+    "BATCH_POLL_S": 30,
+    "BATCH_ATTEMPTS_MAX": 3,
+    "BATCH_SETTLE_S": 60,
+    "REQUEST_BYTES_MAX": 33_554_432,
+    "WAIT_S_MAX": 600,
+    "RESULT_TTL_DAYS": 30,
+    "DATABASE_WAIT_S": 10,
+}
+
+# What a process list must not show: environment only.
+NO_FLAGS = {"OPENAI_API_KEY", "OPENAI_WEBHOOK_SECRET", "BATCH_SERVER_API_KEY", "POSTGRES_URL"}
+
+# The only statements outside sql/: those that look at the schema before it is there, and
+# those that set up a connection.
+SQL_IN_DB_PY = {
+    "set search_path = openaibatching",
+    "set idle_in_transaction_session_timeout = ",
+    "select pg_advisory_xact_lock(%s)",
+    "select to_regclass('openaibatching.meta')",
+    "select version from openaibatching.meta",
+    "update openaibatching.meta set version = %s",
+    "listen ",
+}
+SQL = re.compile(
+    r"\s*(select\s|insert\s+into\s|update\s+\S+\s+set\s|delete\s+from\s|with\s+\w+\s+as\s|"
+    r"(create|alter|drop|truncate|copy|lock)\s+\w+\s|(set|reset)\s+\w+\s*=|listen\s|notify\s)",
+    re.IGNORECASE,
+)
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+# ----- who imports whom -----
+
+
+def test_every_file_of_the_server_has_its_place_in_a_layer() -> None:
+    placed = {name for _, _, names in LAYERS for name in names.split()}
+    there = {path.stem for path in SERVER.rglob("*.py") if path.stem != "__init__"}
+    assert there - placed == set(), "give it a place in LAYERS"
+    assert placed - there == set(), "LAYERS names files that are gone"
+
+
+def test_the_server_imports_in_one_direction_and_no_step_imports_another() -> None:
+    height = {name: level for level, (_, _, names) in enumerate(LAYERS) for name in names.split()}
+    wrong = []
+    for path in (path for path in SERVER.rglob("*.py") if path.stem in height):
+        for imported in source.imports(path) - {"openaibatching.server"}:
+            other = imported.removeprefix("openaibatching.server.")
+            level, mixed = height[path.stem], LAYERS[height[path.stem]][1]
+            if not (height.get(other, 99) < level or (mixed and height.get(other) == level)):
+                wrong.append(f"{path.stem} imports {imported}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("part", "forbidden"),
+    [
+        ("simulator", ("server", "client", "types", "cli", "demo")),
+        ("client", ("server", "simulator", "cli", "demo")),
+        ("types.py", ("server", "simulator", "cli", "demo", "client")),
+    ],
+)
+def test_the_simulator_and_the_client_stand_alone(part: str, forbidden: tuple[str, ...]) -> None:
+    files = [PACKAGE / part] if part.endswith(".py") else sorted((PACKAGE / part).rglob("*.py"))
+    assert files
+    wrong = [
+        f"{path.name} imports {imported}"
+        for path in files
+        for imported in source.imports(path)
+        if imported.split(".")[1:2] and imported.split(".")[1] in forbidden
+    ]
+    assert wrong == []
+
+
+def test_a_bare_import_needs_nothing_but_the_official_package() -> None:
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]["server"]
+    wanted = {re.split(r"[\[<>=;]", line)[0].replace("-", "_").lower() for line in extras}
+    of_the_server = {
+        module
+        for module, distributions in packages_distributions().items()
+        if wanted & {name.replace("-", "_").lower() for name in distributions}
+    }
+    assert len(of_the_server) >= len(wanted) - 1  # uvloop and httptools are not everywhere
+    imported = run("-c", "import sys, openaibatching; print(*sys.modules)")
+    assert imported.returncode == 0, imported.stderr
+    found = imported.stdout.split()
+    assert [m for m in found if m.split(".")[0] in of_the_server] == []
+    assert [m for m in found if m.startswith(("openaibatching.server", "openaibatching.sim"))] == []
+
+
+# ----- sizes -----
+
+
+def test_files_are_short() -> None:
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())
+        for path in [*PYTHON_FILES, *PACKAGE.rglob("*.sql")]
+    }
+    assert {name: n for name, n in lines.items() if n > FILE_LINES_MAX} == {}
+    assert statistics.median(lines.values()) < FILE_LINES_MEDIAN_MAX
+
+
+def test_functions_are_short() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}: {name}": lines
+        for path in PYTHON_FILES
+        for name, lines in source.functions(path)
+        if lines >= FUNCTION_LINES_MAX
+    }
+    assert long == {}
+
+
+# ----- SQL -----
+
+
+def test_every_named_query_is_used_and_every_used_one_is_named() -> None:
+    used = {name for path in SERVER.rglob("*.py") for name in source.queries_asked_for(path)}
+    assert used == set(db.QUERIES)
+
+
+def test_every_query_prepares_against_a_fresh_schema(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("set search_path = openaibatching")
+        for name, statement in db.QUERIES.items():
+            names = list(dict.fromkeys(re.findall(rb"%\((\w+)\)s", statement)))
+            numbered = statement.replace(b"%%", b"%")
+            for n, parameter in enumerate(names, 1):
+                numbered = numbered.replace(b"%%(%s)s" % parameter, b"$%d" % n)
+            # Prepared for each name anew, so that an error tells which query it is.
+            conn.execute(b"prepare " + name.encode() + b" as " + numbered, prepare=False)
+
+
+def test_sql_is_only_in_sql_files() -> None:
+    found = {
+        (path.relative_to(PACKAGE).as_posix(), text)
+        for path in PACKAGE.rglob("*.py")
+        for text in source.texts(path)
+        if SQL.match(text)
+    }
+    assert found == {("server/db.py", text) for text in SQL_IN_DB_PY}
+
+
+# ----- states -----
+
+
+def test_the_states_of_the_schema_are_those_of_the_model() -> None:
+    schema = db.sql_text("schema.sql")
+    assert source.states_in_schema(schema, "request") == model.REQUEST_STATES
+    assert source.states_in_schema(schema, "batch") == model.BATCH_STATES
+    finished = re.search(r"check \(\(state in \(([^)]*)\)\) = \(finished_at is not null\)", schema)
+    assert finished
+    assert tuple(re.findall(r"'(\w+)'", finished[1])) == model.FINISHED
+
+
+def test_the_transitions_of_the_queries_are_those_of_the_model() -> None:
+    by_query = source.transitions_in_sql(db.sql_text("queries.sql"))
+    assert {t for transitions in by_query.values() for t in transitions} == model.TRANSITIONS
+
+
+def test_a_transition_is_guarded_by_the_state_it_starts_from() -> None:
+    unguarded = [
+        (query, old, new)
+        for query, transitions in source.transitions_in_sql(db.sql_text("queries.sql")).items()
+        for _, old, new in transitions
+        if old is not None
+        and not re.search(
+            rf"\bwhere\b.*\bstate (= '{old}'|in \([^)]*'{old}'[^)]*\))",
+            db.QUERIES[query].decode(),
+            re.DOTALL,
+        )
+    ]
+    assert unguarded == []
+
+
+def test_the_diagrams_show_every_transition_and_no_other() -> None:
+    assert source.transitions_in_diagrams(read("ARCHITECTURE.md")) == model.TRANSITIONS
+
+
+# ----- what the pages say -----
+
+
+def test_the_settings_have_the_promised_names_and_defaults() -> None:
+    defaults: dict[str, object] = {}
+    for name, field in Settings.model_fields.items():
+        default = "computed" if field.default_factory else field.default
+        defaults[name.upper()] = "required" if field.is_required() else default
+    assert defaults == PROMISED
+
+
+def test_the_readme_has_every_setting_with_its_default() -> None:
+    rows = source.table_rows(read("README.md"), "## Settings")
+    shown = {name.strip("`"): default for name, default, *_ in rows}
+    assert set(shown) == {name.upper() for name in Settings.model_fields}
+    for name, default in PROMISED.items():
+        if default not in (None, "required", "computed"):
+            assert shown[name] == f"`{default}`", name
+        elif default == "required":
+            assert shown[name] == "required", name
+        else:
+            assert "`" not in shown[name], f"{name} has no fixed default"
+
+
+def test_the_readme_has_every_error_code_with_its_status() -> None:
+    rows = source.table_rows(read("README.md"), "## Errors")
+    shown = {(status, code) for status, codes, *_ in rows for code in re.findall(r"`(\w+)`", codes)}
+    refusals: list[type[errors.Refusal]] = [errors.Refusal]
+    for refusal in refusals:
+        refusals += refusal.__subclasses__()
+    raised = {
+        (str(refusal.http_status), refusal.code)
+        for refusal in refusals
+        if not refusal.__subclasses__()
+    }
+    assert raised - shown == set()
+
+
+def test_every_flag_of_serve_is_a_setting_and_no_secret_is_a_flag() -> None:
+    flags = set(re.findall(r"--([a-z-]+)", run("-m", "openaibatching", "serve", "--help").stdout))
+    names = {name.lower().replace("_", "-") for name in PROMISED.keys() - NO_FLAGS}
+    assert flags == names | {"help"}
+
+
+def test_the_changelog_has_this_version() -> None:
+    version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
+    assert re.search(rf"^## \[{re.escape(version)}\]", read("CHANGELOG.md"), re.MULTILINE)
+
+
+def commands() -> list[str]:
+    return re.findall(r"^    (\w+) ", run("-m", "openaibatching", "--help").stdout, re.MULTILINE)
+
+
+def test_every_command_explains_itself() -> None:
+    assert {"serve", "simulate", "demo"} <= set(commands())
+    for command in commands():
+        told = run("-m", "openaibatching", command, "--help")
+        assert told.returncode == 0, told.stderr
+        assert f"openaibatching {command}" in told.stdout
+        assert f"openaibatching {command}" in read("README.md"), f"README does not name {command}"
+
+
+def test_every_target_of_the_makefile_is_explained() -> None:
+    makefile = read("Makefile")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony
+    assert re.findall(r"^([a-z]+):.* ## \S", makefile, re.MULTILINE) == phony[1].split()
