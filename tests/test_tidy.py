@@ -25,12 +25,15 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
     (
         "decisions without I/O",
         True,
-        "canonical call shapes results refusal replies metrics openapi openapi_parts",
+        (
+            "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
+            "openapi_parts"
+        ),
     ),
     ("the rim: the database and OpenAI", True, "db store embedded upstream"),
     ("what a step is given", True, "context"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
-    ("who calls the flow", True, "worker incoming api"),
+    ("who calls the flow", True, "worker incoming door bulk api"),
     ("put together", True, "service"),
 )
 

@@ -29,6 +29,7 @@ ROUTES = {
     ("post", "/v1/responses/{id}/cancel"),
     ("get", "/v1/chat/completions/{id}"),
     ("get", "/v1/requests"),
+    ("post", "/v1/requests"),
     ("get", "/v1/requests/{id}"),
     ("delete", "/v1/requests/{id}"),
     ("post", "/v1/requests/{id}/cancel"),

@@ -7,11 +7,9 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from openaibatching.server.model import request_id
-from openaibatching.server.results import BrokenLine, Lines, Outcome, missing, read_line, settle
+from openaibatching.server.results import BrokenLine, Outcome, missing, read_line, settle
 
 ID = uuid.UUID(int=7)
 
@@ -125,22 +123,3 @@ def test_the_last_real_reason_outlives_a_sending_that_came_to_nothing() -> None:
 
 def test_attempts_that_are_left_are_used() -> None:
     assert settle(missing(ID), attempts=2, attempts_max=3, earlier=None).state == "queued"
-
-
-@given(
-    st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"x").strip(b"\r \t"))),
-    st.integers(1, 7),
-)
-def test_lines_are_the_same_however_the_stream_is_cut(parts: list[bytes], size: int) -> None:
-    stream = b"\n".join(parts)
-    lines, found = Lines(), []
-    for start in range(0, len(stream), size):
-        found += list(lines.feed(stream[start : start + size]))
-    found += list(lines.end())
-    assert found == [part for part in parts if part]
-
-
-def test_a_raw_line_separator_splits_no_line() -> None:
-    lines = Lines()
-    text = "a\u2028b\u2029c\x85d".encode()
-    assert list(lines.feed(text + b"\r\n\n")) == [text]

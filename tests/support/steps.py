@@ -33,8 +33,7 @@ async def put(ctx: Context, *bodies: dict[str, Any], endpoint: str = CHAT) -> li
         for body in bodies
     ]
     async with ctx.database.transaction() as conn:
-        await store.insert_requests(conn, calls)
-        found = {r.id: r for r in await store.read_requests(conn, [call.id for call in calls])}
+        found = {r.id: r for r in await store.accept_requests(conn, calls)}
     return [found[call.id] for call in calls]
 
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
+from collections.abc import Iterable
 
 from openaibatching.server import store
 from openaibatching.server.db import Database
@@ -33,7 +34,8 @@ class Acceptor:
         self._arrived = asyncio.Event()
 
     async def accept(self, call: Call) -> Request:
-        """Store the call, or find it; the request as it is now, with its answer if finished.
+        """Store the call, or find it; the request as it is now. If it has finished, its answer
+        is there too, unless that is large (store.ANSWER_BYTES_INLINE).
 
         Raises IdempotencyKeyReused, or DatabaseUnavailable: then it may or may not be stored,
         and the same call sent again settles that.
@@ -81,18 +83,25 @@ class Acceptor:
         return chunk
 
     async def _store(self, chunk: list[Waiter]) -> None:
-        calls: dict[uuid.UUID, Call] = {}
-        for call, _ in chunk:
-            calls.setdefault(call.id, call)  # of two bodies under one key the first counts
+        requests = await self.store([call for call, _ in chunk])
+        for call, future in chunk:
+            if not future.done():
+                future.set_result(requests[call.id])
+
+    async def store(self, calls: Iterable[Call]) -> dict[uuid.UUID, Request]:
+        """Store these calls by one statement, or find them: {id: request}.
+
+        Of two bodies under one id the first counts. Raises as `accept` does.
+        """
+        left: dict[uuid.UUID, Call] = {}
+        for call in calls:
+            left.setdefault(call.id, call)
         requests: dict[uuid.UUID, Request] = {}
         deadline = asyncio.get_running_loop().time() + OUTAGE_S_MAX
-        while calls:
+        while left:
             try:
-                async with self._database.transaction() as conn:
-                    await store.insert_requests(conn, list(calls.values()))
-                    # A second statement, because only it sees rows that others committed
-                    # while the first one waited for them.
-                    found = await store.read_requests(conn, list(calls))
+                async with self._database.statement() as conn:
+                    found = await store.accept_requests(conn, list(left.values()))
             except DatabaseUnavailable:
                 # Storing again is safe even if the lost commit took effect: same ids.
                 if asyncio.get_running_loop().time() >= deadline:
@@ -100,11 +109,10 @@ class Acceptor:
                 await asyncio.sleep(0.1)
                 continue
             requests |= {request.id: request for request in found}
-            # What is left was there at the first statement and deleted before the second.
-            calls = {id_: call for id_, call in calls.items() if id_ not in requests}
-        for call, future in chunk:
-            if not future.done():
-                future.set_result(requests[call.id])
+            # What is left was committed by somebody else during the statement, which waited for
+            # it and cannot see it; the next one can.
+            left = {id_: call for id_, call in left.items() if id_ not in requests}
+        return requests
 
 
 def _fail(chunk: list[Waiter], error: Exception) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,13 +14,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from openaibatching.server import errors, incoming, metrics, openapi, replies, shapes, store
-from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
+from openaibatching.server import bulk, errors, incoming, metrics, openapi, replies, shapes, store
 from openaibatching.server.call import read_call
-from openaibatching.server.config import Keyring
-from openaibatching.server.context import Context
 from openaibatching.server.db import Connection
-from openaibatching.server.deliver import Deliverer
+from openaibatching.server.door import Door
 from openaibatching.server.model import REQUEST_STATES, Request, parse_request_id, request_id
 
 log = logging.getLogger(__name__)
@@ -33,19 +28,7 @@ WEBHOOK_BYTES_MAX = 65_536
 BODY_BYTES_INLINE = 262_144
 """A larger body is understood in a thread: it takes milliseconds that all callers would wait."""
 
-T = TypeVar("T")
-
-Handler = Callable[["Door", HttpRequest], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """What the handlers work with."""
-
-    ctx: Context
-    keyring: Keyring
-    acceptor: Acceptor
-    deliverer: Deliverer
+Handler = Callable[[Door, HttpRequest], Awaitable[Response]]
 
 
 # ----- the call -----
@@ -55,7 +38,7 @@ async def call(door: Door, http: HttpRequest) -> Response:
     """POST /v1/…: accept the call and answer with what is known of it."""
     try:
         tenant = incoming.tenant(http, door.keyring)
-        incoming.check_json(http)
+        incoming.check_media(http, "application/json")
     except errors.Refusal:
         await incoming.drain(http)
         raise
@@ -73,28 +56,18 @@ async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
     if wait is not None and not request.finished:
         request = await door.deliverer.wait(request.id, wait) or await _reread(door, request)
+    if request.answer_left_out:
+        request = await _reread(door, request)
     reply = replies.reply(request, door.ctx.settings.batch_poll_s)
     headers = reply.headers if wait is None else {**reply.headers, "Preference-Applied": "wait"}
     return Response(reply.body, reply.status, headers, "application/json")
 
 
 async def _reread(door: Door, request: Request) -> Request:
-    found = await _read(door, lambda conn: store.read_requests(conn, [request.id]))
-    return found[0] if found else request
-
-
-async def _read(door: Door, query: Callable[[Connection], Awaitable[T]]) -> T:
-    """What `query` finds. A restart of PostgreSQL passes unseen: reading again is always safe."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + OUTAGE_S_MAX
-    while True:
-        try:
-            async with door.ctx.database.transaction() as conn:
-                return await query(conn)
-        except errors.DatabaseUnavailable:
-            if loop.time() >= deadline:
-                raise
-            await asyncio.sleep(0.1)
+    found = await door.read(lambda conn: store.read_request(conn, request.id))
+    if found is None:  # deleted at this moment
+        raise errors.NotFound(f"No request found with id '{request_id(request.id)}'.", param="id")
+    return found
 
 
 # ----- one request, later -----
@@ -152,8 +125,8 @@ async def list_requests(door: Door, http: HttpRequest) -> Response:
         )
     after = http.query_params.get("after")
     before_seq = (await _lookup(door, tenant, after)).seq if after else None
-    found = await _read(
-        door, lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
+    found = await door.read(
+        lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
     )
     body = replies.listing(found[:limit], has_more=len(found) > limit)
     return Response(body, media_type="application/json")
@@ -182,17 +155,17 @@ async def _find(door: Door, http: HttpRequest) -> Request:
 async def _lookup(door: Door, tenant: str, name: str) -> Request:
     """The tenant's request of that name: our id, or OpenAI's. Raises NotFound."""
 
-    async def query(conn: Connection) -> list[Request]:
+    async def query(conn: Connection) -> Request | None:
         id_ = parse_request_id(name)
         if id_ is None and "\0" not in name:
             id_ = await store.find_by_upstream_id(conn, tenant, name)
-        return await store.read_requests(conn, [id_]) if id_ else []
+        return await store.read_request(conn, id_) if id_ else None
 
-    found = await _read(door, query)
+    found = await door.read(query)
     # Another tenant's request is as good as none.
-    if not found or found[0].tenant != tenant:
+    if found is None or found.tenant != tenant:
         raise errors.NotFound(f"No request found with id '{name}'.", param="id")
-    return found[0]
+    return found
 
 
 # ----- around it -----
@@ -213,8 +186,8 @@ async def ready(door: Door, _http: HttpRequest) -> Response:
 async def read_metrics(door: Door, http: HttpRequest) -> Response:
     """GET /metrics: Prometheus text."""
     incoming.tenant(http, door.keyring)
-    tally = await _read(door, store.read_tally)
-    oldest_s = await _read(door, store.oldest_queued_s)
+    tally = await door.read(store.read_tally)
+    oldest_s = await door.read(store.oldest_queued_s)
     return Response(metrics.render(tally, oldest_s), media_type=metrics.CONTENT_TYPE)
 
 
@@ -244,6 +217,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/v1/responses/{id}/cancel", cancel_request),
     ("GET", "/v1/chat/completions/{id}", read_answer),
     ("GET", "/v1/requests", list_requests),
+    ("POST", "/v1/requests", bulk.post_requests),
     ("GET", "/v1/requests/{id}", read_request),
     ("DELETE", "/v1/requests/{id}", delete_request),
     ("POST", "/v1/requests/{id}/cancel", cancel_request),

@@ -29,7 +29,13 @@ def read_call(
 
     Raises a Refusal that says what is wrong with it.
     """
-    value = canonical.parse(raw)
+    return understand(settings, tenant, endpoint, canonical.parse(raw), idempotency_key)
+
+
+def understand(
+    settings: Settings, tenant: str, endpoint: str, value: Any, idempotency_key: str | None
+) -> Call:
+    """`read_call` of a body that is parsed already, by canonical.parse; it is changed."""
     if not isinstance(value, dict):
         raise errors.InvalidJson("The body must be a JSON object.")
     _check(value)

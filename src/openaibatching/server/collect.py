@@ -13,12 +13,15 @@ from openaibatching.server import refusal, results, store
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
+from openaibatching.server.lines import Lines
 from openaibatching.server.model import Batch, Result, file_name
 
 log = logging.getLogger(__name__)
 
 RESULTS_AT_ONCE = 2000
 RESULT_BYTES_AT_ONCE = 8_000_000
+RESULT_LINE_BYTES_MAX = 512_000_000
+"""OpenAI's largest file; a longer line cannot be one."""
 DOWNLOADS_MAX = 3
 FILE_GONE_TRIES = 20
 HOLD_S_MIN = 1.0
@@ -69,14 +72,14 @@ async def _read_files(ctx: Context, batch: Batch) -> int:
 
 
 async def _read_file(ctx: Context, batch: Batch, file_id: str) -> int:
-    lines = results.Lines()
+    lines = Lines(RESULT_LINE_BYTES_MAX)
     chunk: list[results.Outcome] = []
     size = broken = unknown = 0
 
-    def take(line: bytes) -> None:
+    def take(line: bytes | None) -> None:
         nonlocal size, broken, unknown
         try:
-            outcome = results.read_line(line)
+            outcome = results.read_line(line or b"")
         except results.BrokenLine as error:
             broken += 1
             if broken == 1:  # one is enough to see what is wrong; the count comes later

@@ -92,7 +92,7 @@ async def outages_named() -> AsyncIterator[None]:
 
 
 class Database:
-    """The pool. `open` before use; `transaction` is the only way to a connection."""
+    """The pool. `open` before use; `transaction` and `statement` are the ways to a connection."""
 
     def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self.url = url
@@ -124,6 +124,15 @@ class Database:
         whether a commit that was under way took effect.
         """
         async with outages_named(), self._pool.connection() as conn, conn.transaction():
+            yield conn
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[Connection]:
+        """A connection for one statement, which is its own transaction: one round trip.
+
+        Raises DatabaseUnavailable as `transaction` does.
+        """
+        async with outages_named(), self._pool.connection() as conn:
             yield conn
 
     async def ping(self, timeout: float) -> bool:

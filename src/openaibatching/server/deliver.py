@@ -10,6 +10,8 @@ import asyncio
 import logging
 import uuid
 from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
 
 from openaibatching.server import store
 from openaibatching.server.db import Database
@@ -30,6 +32,7 @@ class Deliverer:
         self._waiting: defaultdict[uuid.UUID, set[asyncio.Future[Request]]] = defaultdict(set)
         self._fresh: set[uuid.UUID] = set()
         self._wake = asyncio.Event()
+        self._news = asyncio.Event()
         self._finished = False
         self._closing = False
 
@@ -37,13 +40,19 @@ class Deliverer:
         """Some request has finished."""
         self._finished = True
         self._wake.set()
+        self._tell()
 
     def close(self) -> None:
         """Send every waiting caller home with what is known: the server stops."""
         self._closing = True
+        self._tell()
         for futures in self._waiting.values():
             for future in futures:
                 future.cancel()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def wait(self, id_: uuid.UUID, timeout: float) -> Request | None:
         """The finished request, with its answer; None when `timeout` seconds pass first."""
@@ -65,6 +74,21 @@ class Deliverer:
             if not self._waiting[id_]:
                 del self._waiting[id_]
         return None if future.cancelled() else future.result()
+
+    async def until_finished(self, ids: Sequence[uuid.UUID], deadline: float) -> None:
+        """Returns when all of these have finished, or at `deadline` (the event loop's time)."""
+        loop = asyncio.get_running_loop()
+        while ids and not self._closing and loop.time() < deadline:
+            news = self._news  # taken before the look, so that nothing falls between the two
+            try:
+                async with self._database.statement() as conn:
+                    if await store.all_finished(conn, ids):
+                        return
+            except DatabaseUnavailable:
+                pass  # looked at again
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(deadline, loop.time() + LOOK_S)):
+                    await news.wait()
 
     async def run(self) -> None:
         """Read the waiting requests when told to, until cancelled."""

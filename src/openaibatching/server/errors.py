@@ -92,9 +92,15 @@ class InvalidIdempotencyKey(Refusal):
 
 
 class InvalidParameter(Refusal):
-    """A query parameter has a value that is not allowed."""
+    """A parameter has a value that is not allowed."""
 
     code = "invalid_value"
+
+
+class InvalidUrl(Refusal):
+    """A line's 'url' is none of the endpoints that a batch takes."""
+
+    code = "invalid_url"
 
 
 class InvalidSignature(Refusal):
@@ -175,7 +181,7 @@ class RequestTooLarge(Refusal):
 
 
 class UnsupportedMediaType(Refusal):
-    """The body must be sent as 'Content-Type: application/json'."""
+    """The body's Content-Type is not one that this path takes."""
 
     http_status, code = 415, "unsupported_media_type"
 

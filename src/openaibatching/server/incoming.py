@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -42,11 +43,26 @@ def wait_s(http: HttpRequest, most: float) -> float | None:
     return None
 
 
-def check_json(http: HttpRequest) -> None:
-    """Raises UnsupportedMediaType for a body that says it is something else than JSON."""
-    media = http.headers.get("content-type", "application/json").partition(";")[0]
-    if media.strip().lower() != "application/json":
-        raise errors.UnsupportedMediaType
+def check_media(http: HttpRequest, *taken: str) -> None:
+    """Raises UnsupportedMediaType for a body that says it is none of these media types."""
+    media = http.headers.get("content-type", taken[0]).partition(";")[0]
+    if media.strip().lower() not in taken:
+        raise errors.UnsupportedMediaType(f"The body must be {taken[0]}.")
+
+
+async def chunks(http: HttpRequest) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises RequestTimeout, or ClientDisconnect when it is cut off."""
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(BODY_IDLE_S):
+                message = await http.receive()
+        except TimeoutError:
+            raise errors.RequestTimeout from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
 
 
 async def read_body(http: HttpRequest, most: int) -> bytes:
@@ -59,26 +75,17 @@ async def read_body(http: HttpRequest, most: int) -> bytes:
     if declared.isdecimal() and int(declared) > most:
         await drain(http)
         raise _too_large(most)
-    chunks: list[bytes] = []
+    parts: list[bytes] = []
     size = 0
-    while True:
-        try:
-            async with asyncio.timeout(BODY_IDLE_S):
-                message = await http.receive()
-        except TimeoutError:
-            raise errors.RequestTimeout from None
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
-        more: bool = message.get("more_body", False)
+    async for chunk in chunks(http):
         size += len(chunk)
-        if size > most:
-            if more:
-                await drain(http)
-            raise _too_large(most)
-        chunks.append(chunk)
-        if not more:
-            return b"".join(chunks)
+        if size <= most:
+            parts.append(chunk)
+        elif size > most + DRAIN_BYTES_MAX:  # as in `drain`
+            break
+    if size > most:
+        raise _too_large(most)
+    return b"".join(parts)
 
 
 def _too_large(most: int) -> errors.RequestTooLarge:

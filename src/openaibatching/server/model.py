@@ -123,6 +123,11 @@ class Request:
     def finished(self) -> bool:
         return self.state in FINISHED
 
+    @property
+    def answer_left_out(self) -> bool:
+        """Whether there is an answer that was too large to be read along with others."""
+        return self.state in ("completed", "failed") and self.answer is None
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

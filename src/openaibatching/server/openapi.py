@@ -8,6 +8,7 @@ that look after one request.
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
+from openaibatching.server.bulk_lines import MEDIA_TYPES
 from openaibatching.server.openapi_parts import Schema, headers, parameters, ref, schemas
 from openaibatching.server.shapes import ENDPOINTS
 
@@ -28,6 +29,12 @@ _CALL_REFUSALS: Final[Codes] = {
     "413": ("request_too_large",),
     "415": ("unsupported_media_type",),
     "422": ("idempotency_key_reused",),
+    "503": ("database_unavailable",),
+}
+_BULK_REFUSALS: Final[Codes] = {
+    "401": ("invalid_api_key",),
+    "408": ("request_timeout",),
+    "415": ("unsupported_media_type",),
     "503": ("database_unavailable",),
 }
 _READ_REFUSALS: Final[Codes] = {
@@ -185,7 +192,8 @@ def _requests() -> Schema:
                     "200": _reply("A page.", ref("schemas", "RequestList")),
                     **_refusals(_READ_REFUSALS, {"400": ("invalid_value",)}),
                 },
-            }
+            },
+            "post": _bulk(),
         },
         "/v1/requests/{id}": {
             "get": _on_request("retrieve_request", "One request, with its answer.", request),
@@ -199,6 +207,32 @@ def _requests() -> Schema:
                 request,
                 {"409": ("not_retryable",)},
             )
+        },
+    }
+
+
+def _bulk() -> Schema:
+    def lines(name: str) -> Schema:
+        return {media: {"schema": ref("schemas", name)} for media in MEDIA_TYPES}
+
+    return {
+        "operationId": "create_requests",
+        "summary": (
+            "Many calls at once: a batch input line a line in, a batch output line for each of "
+            "them, in the same order, out. Lines are stored as they arrive, and the reply starts "
+            "when all have. A bad line is refused in its own line, with what the single call "
+            "would have heard or `invalid_value` or `invalid_url`; blank lines are skipped. "
+            "`Prefer: wait` holds lines back until they have finished or time is up."
+        ),
+        "parameters": [ref("parameters", "Prefer")],
+        "requestBody": {"required": True, "content": lines("InputLine")},
+        "responses": {
+            "200": {
+                "description": "A line for each line.",
+                "content": {MEDIA_TYPES[0]: {"schema": ref("schemas", "OutputLine")}},
+                "headers": {"Preference-Applied": ref("headers", "Preference-Applied")},
+            },
+            **_refusals(_BULK_REFUSALS),
         },
     }
 

@@ -75,11 +75,8 @@ def schemas() -> dict[str, Schema]:
     }
     batching: dict[str, Schema] = {"id": ours, "status": status, **progress}
     batching["estimated_completion_at"] = _or_null("integer")
-    deleted: dict[str, Schema] = {
-        "id": ours,
-        "object": {"const": "request"},
-        "deleted": {"const": True},
-    }
+    deleted: dict[str, Schema] = {"id": ours, "object": {"const": "request"}}
+    deleted["deleted"] = {"const": True}
     own_body = _object({"model": text}, "OpenAI's own request body.", additionalProperties=True)
     return {
         "OpenAIBody": own_body,
@@ -96,6 +93,40 @@ def schemas() -> dict[str, Schema]:
         "Request": _object(identity | outcome, "A request, with its answer."),
         "RequestList": _object(page, "A page of requests."),
         "Deleted": _object(deleted, "A request that is forgotten."),
+        **_bulk_lines(ours),
+    }
+
+
+def _bulk_lines(ours: Schema) -> dict[str, Schema]:
+    """The lines of the bulk door."""
+    text: Schema = {"type": "string"}
+    input_line: dict[str, Schema] = {
+        "custom_id": text,
+        "method": {"const": "POST"},
+        "url": {"type": "string", "enum": list(ENDPOINTS)},
+        "body": ref("schemas", "OpenAIBody"),
+    }
+    response: dict[str, Schema] = {
+        "status_code": {"type": "integer", "minimum": 100, "maximum": 599},
+        "request_id": text,
+        "body": {"type": "object"},
+    }
+    output_line: dict[str, Schema] = {
+        "id": {"anyOf": [ours, {"type": "null"}]},
+        "custom_id": _or_null("string"),
+        "response": _object(response, "What the single call would have been answered."),
+        "error": {"type": "null"},
+    }
+    return {
+        "InputLine": _object(
+            input_line,
+            "`custom_id` is only echoed: two lines with the same body are the same request, unless "
+            "`idempotency_key`, which does what the header does, names them.",
+            additionalProperties=True,
+        ),
+        "OutputLine": _object(
+            output_line, "Of a bad line `id` is null, and `response` says what is wrong."
+        ),
     }
 
 

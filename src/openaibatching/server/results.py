@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -199,25 +198,3 @@ def settle(outcome: Outcome, attempts: int, attempts_max: int, earlier: int | No
     if outcome.real or (not again and earlier is None):
         return Result(outcome.id, state, outcome.status_code, outcome.answer)
     return Result(outcome.id, state, None, None)
-
-
-class Lines:
-    """Cuts a stream of chunks into lines, at byte 0x0A only (a raw U+2028 is no line break)."""
-
-    def __init__(self) -> None:
-        self._rest: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The lines that `chunk` completes, without blank ones."""
-        head, *more = chunk.split(b"\n")
-        self._rest.append(head)
-        for part in more:
-            yield from self.end()
-            self._rest.append(part)
-
-    def end(self) -> Iterator[bytes]:
-        """The line that is left at the end of the stream, if any."""
-        line = b"".join(self._rest).strip(b"\r \t")
-        self._rest.clear()
-        if line:
-            yield line

@@ -25,6 +25,7 @@ from openaibatching.server.config import DEFAULT_TENANT, Keyring, Settings, pars
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session, migrate
 from openaibatching.server.deliver import Deliverer
+from openaibatching.server.door import Door
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.server.errors import ConfigError
 from openaibatching.server.upstream import Upstream
@@ -101,7 +102,7 @@ class Service:
         self._acceptor = Acceptor(self.database)
         self._deliverer = Deliverer(self.database)
         self._session = Session(url, self.ctx.server, self._heard)
-        door = api.Door(self.ctx, Keyring(server_keys), self._acceptor, self._deliverer)
+        door = Door(self.ctx, Keyring(server_keys), self._acceptor, self._deliverer)
         self._server = _uvicorn(settings, api.build(door))
         self._socket: socket.socket | None = None
         self._tasks: list[asyncio.Task[None]] = []

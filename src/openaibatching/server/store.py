@@ -20,11 +20,17 @@ from openaibatching.server.db import QUERIES, Connection, Database, execute
 from openaibatching.server.errors import LeaseLost
 from openaibatching.server.model import REQUEST_STATES, Batch, Call, Queued, Request, Result
 
+ANSWER_BYTES_INLINE = 65_536
+
 # ----- the door -----
 
 
-async def insert_requests(conn: Connection, calls: Sequence[Call]) -> None:
-    """Store the calls that are not there yet. The calls' ids must differ."""
+async def accept_requests(conn: Connection, calls: Sequence[Call]) -> list[Request]:
+    """Store the calls that are not there yet; the requests of all of them, in any order.
+
+    The calls' ids must differ. Two kinds come short: one that another server stores at this
+    moment is missing, and an answer above ANSWER_BYTES_INLINE is None.
+    """
     # In one order everywhere, so that two servers with the same calls never deadlock.
     calls = sorted(calls, key=lambda call: call.id)
     params = {
@@ -37,14 +43,30 @@ async def insert_requests(conn: Connection, calls: Sequence[Call]) -> None:
         "tokens": [c.tokens for c in calls],
         "inputs": [c.inputs for c in calls],
         "bodies": [c.body for c in calls],
+        "answer_bytes_max": ANSWER_BYTES_INLINE,
     }
-    await execute(conn, "insert_requests", params)
+    cur = await execute(conn, "accept_requests", params, class_row(Request))
+    return await cur.fetchall()
 
 
 async def read_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:
-    """The requests with these ids, in any order, each with its answer if it has finished."""
-    cur = await execute(conn, "read_requests", {"ids": list(ids)}, class_row(Request))
+    """The requests with these ids, in any order; of a finished one also the answer, unless it is
+    above ANSWER_BYTES_INLINE."""
+    params = {"ids": list(ids), "answer_bytes_max": ANSWER_BYTES_INLINE}
+    cur = await execute(conn, "read_requests", params, class_row(Request))
     return await cur.fetchall()
+
+
+async def read_request(conn: Connection, id_: uuid.UUID) -> Request | None:
+    """The request with this id, with its answer if it has finished."""
+    params = {"ids": [id_], "answer_bytes_max": None}
+    cur = await execute(conn, "read_requests", params, class_row(Request))
+    return await cur.fetchone()
+
+
+async def all_finished(conn: Connection, ids: Sequence[uuid.UUID]) -> bool:
+    """Whether none of these requests is unfinished."""
+    return bool(await _value(conn, "all_finished", {"ids": list(ids)}))
 
 
 async def read_finished_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:

@@ -4,9 +4,11 @@
 
 -- ===== accept =====
 
--- name: insert_requests
+-- name: accept_requests
 -- request: (none) -> queued
--- A call that is there already is the same request: nothing changes.
+-- A call that is there already is the same request: nothing changes. Gives every one that is new
+-- or was there before, but not one that somebody else commits at this moment: ask again. A large
+-- answer stays where it is, since these are the answers of many callers at once.
 with given as (
   select * from unnest(%(ids)s::uuid[], %(body_ids)s::uuid[], %(tenants)s::text[],
                        %(endpoints)s::text[], %(models)s::text[], %(line_bytes)s::int[],
@@ -16,10 +18,23 @@ with given as (
   insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs)
   select id, body_id, tenant, endpoint, model, 'queued', line_bytes, tokens, inputs from given
   on conflict (id) do nothing
-  returning seq, id
+  returning seq, id, body_id, tenant, endpoint, model, state, attempts, created_at
+), stored as (
+  insert into payload (seq, body) select new.seq, given.body from new join given using (id)
 )
-insert into payload (seq, body)
-select new.seq, given.body from new join given using (id);
+select seq, id, body_id, tenant, endpoint, model, state, attempts, null::int as status_code,
+       created_at, null::timestamptz as finished_at, null::text as batch_upstream_id,
+       null::bytea as answer
+  from new
+union all
+select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
+       sendings(r.attempts, b.state), r.status_code, r.created_at, r.finished_at, b.upstream_id,
+       p.answer
+  from request r
+  left join batch b on b.id = r.batch_id
+  left join payload p on p.seq = r.seq and r.finished_at is not null
+                     and octet_length(p.answer) <= %(answer_bytes_max)s::int
+ where r.id = any(%(ids)s::uuid[]);
 
 -- name: read_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
@@ -28,7 +43,13 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq and r.finished_at is not null
+                     and (%(answer_bytes_max)s::int is null
+                          or octet_length(p.answer) <= %(answer_bytes_max)s::int)
  where r.id = any(%(ids)s::uuid[]);
+
+-- name: all_finished
+select not exists (
+  select from request where id = any(%(ids)s::uuid[]) and finished_at is null) as finished;
 
 -- name: read_finished_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,

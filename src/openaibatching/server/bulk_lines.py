@@ -1,0 +1,98 @@
+"""One line of the bulk door, in and out: OpenAI's batch input and output lines. Pure.
+
+https://platform.openai.com/docs/api-reference/batch/request-input and …/request-output. A line in
+the input may also carry `"idempotency_key"`, and a reply's `response` is what the single call would
+have been answered.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import msgspec
+
+from openaibatching.server import canonical, errors
+from openaibatching.server.call import understand
+from openaibatching.server.config import Settings
+from openaibatching.server.model import Call, request_id
+from openaibatching.server.replies import Reply
+from openaibatching.server.shapes import ENDPOINTS
+
+MEDIA_TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
+"""What JSON lines are called; the first is the name that OpenAI and we use."""
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """What one input line is to be answered: its request, or why it is refused.
+
+    `custom_id` is JSON as it is echoed; `refusal` is a status and a body.
+    """
+
+    custom_id: bytes
+    id: uuid.UUID | None = None
+    body_id: uuid.UUID | None = None
+    refusal: tuple[int, bytes] | None = None
+
+
+def read_line(settings: Settings, tenant: str, line: bytes | None) -> tuple[Entry, Call | None]:
+    """What an input line asks for; None is a line that was too long to be kept."""
+    custom_id = b"null"
+    try:
+        if line is None:
+            raise errors.RequestTooLarge(
+                f"The line is larger than {settings.request_bytes_max} bytes "
+                "(REQUEST_BYTES_MAX on the batch server)."
+            )
+        value = canonical.parse(line)
+        if not isinstance(value, dict):
+            raise errors.InvalidJson("The line must be a JSON object.")
+        custom_id = canonical.encode(_text(value, "custom_id"))
+        call = _call(settings, tenant, value)
+    except errors.Refusal as refusal:
+        return Entry(custom_id, refusal=(refusal.http_status, _dump(refusal.body()))), None
+    return Entry(custom_id, call.id, call.body_id), call
+
+
+def _call(settings: Settings, tenant: str, value: dict[str, Any]) -> Call:
+    if _text(value, "method") != "POST":
+        raise errors.InvalidParameter("'method' must be 'POST'.", param="method")
+    url = _text(value, "url")
+    if url not in ENDPOINTS:
+        raise errors.InvalidUrl(f"'url' must be one of {', '.join(ENDPOINTS)}.", param="url")
+    if "body" not in value:
+        raise errors.MissingParameter("Missing required parameter: 'body'.", param="body")
+    key = _text(value, "idempotency_key") if value.get("idempotency_key") is not None else None
+    return understand(settings, tenant, url, value["body"], key)
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    text = value.get(name)
+    if not isinstance(text, str) or isinstance(text, canonical.Number):
+        raise errors.MissingParameter(f"Missing required parameter: '{name}' (a text).", param=name)
+    return text
+
+
+def answered(entry: Entry, request: uuid.UUID, reply: Reply) -> bytes:
+    """The output line of a request that was accepted."""
+    name = request_id(request).encode()
+    return (
+        b'{"id":"%s","custom_id":%s,"response":{"status_code":%d,"request_id":"%s","body":%s},'
+        b'"error":null}\n' % (name, entry.custom_id, reply.status, name, reply.body)
+    )
+
+
+def refused(entry: Entry, refusal: errors.Refusal | None = None) -> bytes:
+    """The output line of a line that was refused when it was read, or is by `refusal` now."""
+    status, body = entry.refusal or (0, b"")
+    if refusal is not None:
+        status, body = refusal.http_status, _dump(refusal.body())
+    return (
+        b'{"id":null,"custom_id":%s,"response":{"status_code":%d,"request_id":"","body":%s},'
+        b'"error":null}\n' % (entry.custom_id, status, body)
+    )
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
