@@ -152,7 +152,7 @@ async def test_a_token_limit_is_learned_and_the_backlog_drains_below_it(
         await drive(ctx, clock)
     found = await look(ctx, requests)
     assert {(r.state, r.attempts) for r in found} == {("completed", 1)}
-    assert rows.execute("select tokens from model_limit").fetchone() == (2500,)
+    assert rows.execute("select told from model_limit").fetchone() == (2500,)
     statuses = [batch["status"] for batch in simulator.batches()]
     assert statuses.count("failed") == 1, "the limit is met once and kept from then on"
     assert set(simulator.ledger.counts().values()) == {1}

@@ -26,10 +26,12 @@ def chat(text: str, model: str = "gpt-4o", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
 
 
-async def put(ctx: Context, *bodies: dict[str, Any], endpoint: str = CHAT) -> list[Request]:
+async def put(
+    ctx: Context, *bodies: dict[str, Any], endpoint: str = CHAT, tenant: str = "default"
+) -> list[Request]:
     """Accept these calls, as the door does."""
     calls = [
-        read_call(ctx.settings, "default", endpoint, json.dumps(body).encode(), None)
+        read_call(ctx.settings, tenant, endpoint, json.dumps(body).encode(), None)
         for body in bodies
     ]
     async with ctx.database.transaction() as conn:

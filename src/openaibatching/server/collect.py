@@ -199,7 +199,7 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
             await store.store_results(conn, ctx.server, batch, rows, refund=True, now=ctx.now())
         if isinstance(verdict, refusal.Again):
             hold_s = _hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
-            await store.learn_limit(conn, batch.model, None, hold_s, ctx.now())
+            await store.hold_model(conn, batch.model, hold_s, ctx.now())
         await store.move_batch(conn, "finish_collect", ctx.server, batch, now=ctx.now())
 
 
@@ -214,17 +214,22 @@ async def _learn(
 
     OpenAI counts in its tokens and we in estimates. A refusal while none of the model's other
     batches is upstream says that the estimate is too low (or that somebody else uses the
-    account), so the limit that is kept shrinks until a batch fits.
+    account), so a limit of our own goes below the told one until a batch fits; it grows again.
     """
-    tokens, hold_s = verdict.tokens, _hold_s(ctx)
-    if await store.enqueued_tokens(conn, batch.model) == 0:
-        if len(owed) == 1 and _never_fits(batch, owed[0], tokens):
-            return refusal.judge_alone(batch.errors)
+    hold_s = _hold_s(ctx)
+    alone = await store.enqueued_tokens(conn, batch.model) == 0
+    if alone and len(owed) == 1 and _never_fits(batch, owed[0], verdict.tokens):
+        return refusal.judge_alone(batch.errors)
+    log.warning("model %s: held for %.0f s by its enqueued-token limit", batch.model, hold_s)
+    await store.hold_model(conn, batch.model, hold_s, ctx.now())
+    if verdict.tokens is not None:
+        await store.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
+    if alone:
         if len(owed) == 1:
             await store.defer_request(conn, owed[0].id, ctx.now())
-        tokens = min(tokens or batch.tokens, max(1, batch.tokens // 2))
-    log.warning("model %s: held for %.0f s by its enqueued-token limit", batch.model, hold_s)
-    await store.learn_limit(conn, batch.model, tokens, hold_s, ctx.now())
+        if verdict.tokens is None or batch.tokens <= verdict.tokens:
+            lowered = max(1, batch.tokens // 2)
+            await store.lower_limit(conn, batch.model, lowered, ctx.now())
     return verdict
 
 

@@ -1,10 +1,14 @@
-"""Form: queued requests of one endpoint and model become a batch, when it is full or has waited."""
+"""Form: queued requests of one endpoint and model become a batch, when it is full or has waited.
+
+The queue is read in fair turns (queries.sql, read_queue), so that no tenant's backlog stands before
+another's call; here it only matters that what comes first goes first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from openaibatching.server import store
 from openaibatching.server.config import (
@@ -31,11 +35,11 @@ class Limits:
     alone: bool = True
 
 
-def choose(queue: Sequence[Queued], limits: Limits, now: datetime) -> list[int]:
-    """The seqs of the next batch; empty if it is better to wait. `queue` is oldest first.
+def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[int]:
+    """The seqs of the next batch, taken from the front of `queue`; empty if it is better to wait.
 
-    A batch is due when it is full (by lines, bytes, embedding inputs or tokens) or when its
-    oldest request has waited `linger`.
+    A batch is due when it is full (by lines, bytes, embedding inputs or tokens) or when the
+    oldest request has `waited` for `linger`.
     """
     seqs: list[int] = []
     bytes_, inputs, tokens = 0, 0, 0
@@ -57,8 +61,7 @@ def choose(queue: Sequence[Queued], limits: Limits, now: datetime) -> list[int]:
             break
     if not seqs:
         return []
-    due = full or now - queue[0].queued_at >= limits.linger
-    return seqs if due else []
+    return seqs if full or waited >= limits.linger else []
 
 
 def _full(queue: store.Measure, limits: Limits) -> bool:
@@ -89,7 +92,7 @@ async def form_one(ctx: Context) -> bool:
 async def _form(ctx: Context, group: store.Group) -> bool:
     settings = ctx.settings
     async with ctx.database.transaction() as conn:
-        if not await store.lock_group(conn, group):
+        if not await store.lock_model(conn, group.model):
             return False
         limits = Limits(
             requests=settings.batch_requests_max,
@@ -105,11 +108,11 @@ async def _form(ctx: Context, group: store.Group) -> bool:
                 tokens_free=group.token_limit - enqueued,
                 alone=enqueued == 0,
             )
-        lingered = group.now - group.queued_at >= limits.linger
-        if not lingered and not _full(
+        waited = group.now - group.queued_at
+        if waited < limits.linger and not _full(
             await store.measure_queue(conn, group, limits.requests), limits
         ):
             return False
         queue = await store.read_queue(conn, group, limits.requests)
-        seqs = choose(queue, limits, group.now)
+        seqs = choose(queue, limits, waited)
         return bool(seqs) and await store.claim(conn, group, seqs) > 0

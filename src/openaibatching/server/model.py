@@ -165,7 +165,6 @@ class Queued:
     line_bytes: int
     tokens: int
     inputs: int
-    queued_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,10 +124,9 @@ class Group:
     now: datetime
 
 
-async def lock_group(conn: Connection, group: Group) -> bool:
-    """Whether this transaction may form batches of the group; false while another one does."""
-    params = {"endpoint": group.endpoint, "model": group.model}
-    return bool(await _value(conn, "lock_group", params))
+async def lock_model(conn: Connection, model: str) -> bool:
+    """Whether this transaction may form batches of the model; false while another one does."""
+    return bool(await _value(conn, "lock_model", {"model": model}))
 
 
 async def list_groups(conn: Connection, now: datetime | None) -> list[Group]:
@@ -147,7 +146,7 @@ class Measure:
 
 
 async def measure_queue(conn: Connection, group: Group, limit: int) -> Measure:
-    """The size of the group's `limit` oldest queued requests."""
+    """The size of the group's queue, or of `limit` requests of it."""
     params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
     row = await (await execute(conn, "measure_queue", params)).fetchone()
     assert row is not None
@@ -155,7 +154,7 @@ async def measure_queue(conn: Connection, group: Group, limit: int) -> Measure:
 
 
 async def read_queue(conn: Connection, group: Group, limit: int) -> list[Queued]:
-    """The group's oldest queued requests."""
+    """The group's next `limit` requests: each tenant's oldest, in fair turns."""
     params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
     cur = await execute(conn, "read_queue", params, class_row(Queued))
     return await cur.fetchall()
@@ -377,12 +376,26 @@ async def defer_request(conn: Connection, id_: uuid.UUID, now: datetime | None) 
     await execute(conn, "defer_request", {"id": id_, "now": now})
 
 
-async def learn_limit(
-    conn: Connection, model: str, tokens: int | None, hold_s: float, now: datetime | None
-) -> None:
-    """Keep a model's enqueued-token limit, and form none of its batches for `hold_s` seconds."""
-    params = {"model": model, "tokens": tokens, "hold": timedelta(seconds=hold_s), "now": now}
-    await execute(conn, "learn_limit", params)
+async def hold_model(conn: Connection, model: str, hold_s: float, now: datetime | None) -> None:
+    """Form none of the model's batches for `hold_s` seconds."""
+    params = {"model": model, "hold": timedelta(seconds=hold_s), "now": now}
+    await execute(conn, "hold_model", params)
+
+
+async def learn_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> None:
+    """Keep the enqueued-token limit that OpenAI told. The model is held already."""
+    await execute(conn, "learn_limit", {"model": model, "tokens": tokens, "now": now})
+
+
+async def lower_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> None:
+    """Keep below this for now, because more was refused. The model is held already."""
+    await execute(conn, "lower_limit", {"model": model, "tokens": tokens, "now": now})
+
+
+async def raise_limit(conn: Connection, batch: Batch) -> bool:
+    """Whether OpenAI has now taken a batch above the limit, which then is no longer below it."""
+    params = {"model": batch.model, "tokens": batch.tokens}
+    return await _value(conn, "raise_limit", params) is not None
 
 
 # ----- housekeeping -----

@@ -46,6 +46,12 @@ async def watch_one(ctx: Context) -> bool:
         async with ctx.database.transaction() as conn:
             if seen.status in TERMINAL:
                 log.info("batch %s: OpenAI says %s", batch.id, seen.status)
+                if seen.status != "failed" and await store.raise_limit(conn, batch):
+                    log.info(
+                        "model %s: takes %d tokens, more than its limit was thought to be",
+                        batch.model,
+                        batch.tokens,
+                    )
                 await store.move_batch(
                     conn,
                     "end_batch",

@@ -65,16 +65,19 @@ select id from request where upstream_id = %(upstream_id)s::text and tenant = %(
  order by seq desc limit 1;
 
 -- name: list_requests
--- Newest first. One index scan a state, merged: as cheap with ten million rows as with ten.
+-- Newest first. One index scan a state, merged: as cheap with ten million rows as with ten. Rows
+-- are compared as a whole, because only one index can do that: with `tenant = …` the planner may
+-- walk all tenants' requests backwards, in the hope of finding some soon.
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
        b.upstream_id as batch_upstream_id, null::bytea as answer
   from unnest(%(states)s::text[]) as s(state)
  cross join lateral (
    select * from request
-    where tenant = %(tenant)s::text and request.state = s.state
-      and seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
-    order by seq desc limit %(limit)s::int) as r
+    where (tenant, request.state, seq)
+          < (%(tenant)s::text, s.state, coalesce(%(before_seq)s::bigint, 9223372036854775807))
+      and (tenant, request.state, seq) > (%(tenant)s::text, s.state, 0)
+    order by tenant desc, request.state desc, seq desc limit %(limit)s::int) as r
   left join batch b on b.id = r.batch_id
  order by r.seq desc limit %(limit)s::int;
 
@@ -103,18 +106,19 @@ delete from request where id = %(id)s::uuid and finished_at is not null returnin
 
 -- ===== form =====
 
--- name: lock_group
--- One server at a time forms batches of one endpoint and model.
-select pg_try_advisory_xact_lock(
-  hashtextextended(%(endpoint)s::text || ' ' || %(model)s::text, 9487)) as locked;
+-- name: lock_model
+-- One server at a time forms batches of a model, because they share its token limit.
+select pg_try_advisory_xact_lock(hashtextextended(%(model)s::text, 9487)) as locked;
 
 -- name: list_groups
 -- Every (endpoint, model) that has queued requests and is not held, and since when.
-select g.endpoint, g.model, g.queued_at, l.tokens as token_limit,
+select g.endpoint, g.model, min(g.queued_at) as queued_at,
+       limit_at(l, coalesce(%(now)s::timestamptz, now())) as token_limit,
        coalesce(%(now)s::timestamptz, now()) as now
   from queue_head g left join model_limit l on l.model = g.model
  where coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
- order by g.queued_at;
+ group by g.endpoint, g.model, l
+ order by min(g.queued_at);
 
 -- name: measure_queue
 -- How much one batch could take of the group's queue; enough to know whether it is full.
@@ -122,12 +126,20 @@ select count(*) as requests, coalesce(sum(line_bytes), 0)::bigint as bytes,
        coalesce(sum(inputs), 0)::bigint as inputs, coalesce(sum(tokens), 0)::bigint as tokens
   from (select line_bytes, inputs, tokens from request
          where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
-         order by queued_at, seq limit %(limit)s::int) as q;
+         limit %(limit)s::int) as q;
 
 -- name: read_queue
-select seq, line_bytes, tokens, inputs, queued_at from request
- where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
- order by queued_at, seq limit %(limit)s::int;
+-- In fair turns: first whose tenant has had the fewest tokens before it, in this very list. So
+-- each tenant gets about the same share of a batch, and one that is alone gets all of it.
+select seq, line_bytes, tokens, inputs from (
+  select q.seq, q.line_bytes, q.tokens, q.inputs, q.queued_at,
+         sum(q.tokens) over (partition by h.tenant order by q.queued_at, q.seq) - q.tokens as had
+    from queue_head h cross join lateral (
+      select seq, line_bytes, tokens, inputs, queued_at from request
+       where state = 'queued' and endpoint = h.endpoint and model = h.model and tenant = h.tenant
+       order by queued_at, seq limit %(limit)s::int) as q
+   where h.endpoint = %(endpoint)s::text and h.model = %(model)s::text) as turns
+ order by had, queued_at, seq limit %(limit)s::int;
 
 -- name: enqueued_tokens
 select coalesce(sum(tokens), 0)::bigint as tokens from batch
@@ -361,15 +373,30 @@ insert into event (batch_id, note) values (%(batch_id)s::uuid, %(note)s::text);
 -- To the back of its queue.
 update request set queued_at = coalesce(%(now)s::timestamptz, now()) where id = %(id)s::uuid;
 
+-- name: hold_model
+-- None of its batches is formed for a while.
+insert into model_limit (model, held_until)
+values (%(model)s::text, coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval)
+on conflict (model) do update set held_until = excluded.held_until;
+
 -- name: learn_limit
--- The smaller one is kept, for a day: what was refused once is not tried at once again.
-insert into model_limit (model, tokens, held_until, learned_at)
-values (%(model)s::text, %(tokens)s::bigint,
-        coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval,
-        coalesce(%(now)s::timestamptz, now()))
-on conflict (model) do update
-   set tokens = least(excluded.tokens, model_limit.tokens),
-       held_until = excluded.held_until, learned_at = excluded.learned_at;
+-- OpenAI's number is the truth, a larger one as well: the account may have moved to another tier.
+update model_limit
+   set told = %(tokens)s::bigint, told_at = coalesce(%(now)s::timestamptz, now())
+ where model = %(model)s::text;
+
+-- name: lower_limit
+update model_limit
+   set lowered = %(tokens)s::bigint, lowered_at = coalesce(%(now)s::timestamptz, now())
+ where model = %(model)s::text;
+
+-- name: raise_limit
+-- OpenAI took a batch that is larger than the limit: by our estimates it is at least so large.
+update model_limit
+   set told = case when told is not null then greatest(told, %(tokens)s::bigint) end,
+       lowered = case when lowered is not null then greatest(lowered, %(tokens)s::bigint) end
+ where model = %(model)s::text and least(told, lowered) < %(tokens)s::bigint
+returning model;
 
 -- ===== clean up =====
 
@@ -406,8 +433,10 @@ delete from batch where id in (
    for update skip locked);
 
 -- name: forget_limits
+-- A day without a refusal is a reason to ask OpenAI again.
 delete from model_limit
- where learned_at < coalesce(%(now)s::timestamptz, now()) - interval '1 day';
+ where greatest(told_at, lowered_at, held_until)
+       < coalesce(%(now)s::timestamptz, now()) - interval '1 day';
 
 -- name: fold_tally
 with gone as (delete from tally returning what, state, n)

@@ -90,25 +90,27 @@ create table request (
   check (state <> 'in_progress' or batch_id is not null),
   check (state not in ('completed', 'failed') or status_code is not null)
 );
-create index request_queue on request (endpoint, model, queued_at, seq) where state = 'queued';
+create index request_queue on request (endpoint, model, tenant, queued_at, seq)
+  where state = 'queued';
 create index request_in_batch on request (batch_id, seq) where state = 'in_progress';
 create index request_by_tenant on request (tenant, state, seq);
 create index request_by_upstream_id on request (upstream_id) where upstream_id is not null;
 create index request_by_end on request (finished_at) where finished_at is not null;
 
--- The oldest queued request of each (endpoint, model): a walk from group to group along the index,
--- so its cost is the number of groups, not of requests.
+-- The oldest queued request of each (endpoint, model, tenant): a walk from group to group along the
+-- index, so its cost is the number of groups, not of requests.
 create view queue_head as
 with recursive head as (
-  (select endpoint, model, queued_at from request where state = 'queued'
-    order by endpoint, model, queued_at, seq limit 1)
+  (select endpoint, model, tenant, queued_at from request where state = 'queued'
+    order by endpoint, model, tenant, queued_at, seq limit 1)
   union all
-  select n.endpoint, n.model, n.queued_at from head cross join lateral (
-    select endpoint, model, queued_at from request
-     where state = 'queued' and (endpoint, model) > (head.endpoint, head.model)
-     order by endpoint, model, queued_at, seq limit 1) as n
+  select n.endpoint, n.model, n.tenant, n.queued_at from head cross join lateral (
+    select endpoint, model, tenant, queued_at from request
+     where state = 'queued'
+       and (endpoint, model, tenant) > (head.endpoint, head.model, head.tenant)
+     order by endpoint, model, tenant, queued_at, seq limit 1) as n
 )
-select endpoint, model, queued_at from head;
+select endpoint, model, tenant, queued_at from head;
 
 -- The canonical body as it is sent, and the answer as OpenAI wrote it: raw bytes, never
 -- decoded by the database. No foreign key: both rows are written and deleted by one statement.
@@ -128,10 +130,19 @@ return attempts - coalesce((batch_state in ('claimed', 'uploading', 'uploaded'))
 -- What every model's enqueued-token limit is, learned from OpenAI's own refusals.
 create table model_limit (
   model       text primary key,
-  tokens      bigint,                          -- null: only held, no number was given
+  told        bigint,                          -- as OpenAI said it; null: it gave no number
+  told_at     timestamptz,
+  lowered     bigint,                          -- by us, when our estimates were too low for it
+  lowered_at  timestamptz,                     -- it doubles with each hour from here
   held_until  timestamptz not null default now(),
-  learned_at  timestamptz not null default now()
+  check ((told is null) = (told_at is null)),
+  check ((lowered is null) = (lowered_at is null))
 );
+
+-- The limit to keep at a time: the lower of the two. 62 doublings are as good as none at all.
+create function limit_at(l model_limit, at timestamptz) returns bigint language sql immutable
+return least(l.told, least(l.lowered::numeric * 2 ^ least(62,
+         floor(extract(epoch from at - l.lowered_at) / 3600)), 9e18)::bigint);
 
 create table event (
   seq          bigint generated always as identity primary key,
