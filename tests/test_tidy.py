@@ -13,7 +13,7 @@ from importlib.metadata import packages_distributions
 import psycopg
 import pytest
 
-from openaibatching.server import db, errors, model
+from openaibatching.server import db, errors, metrics, model
 from openaibatching.server.config import Settings
 from support import source
 from support.source import PACKAGE, ROOT, SERVER
@@ -21,7 +21,7 @@ from support.source import PACKAGE, ROOT, SERVER
 # What may import what: a module may import those of the layers above its own, and of its own
 # layer where `mixed` says so. A new file of the server has to be given a place here.
 LAYERS: tuple[tuple[str, bool, str], ...] = (
-    ("words", True, "errors model config"),
+    ("words", True, "errors model config journal"),
     (
         "decisions without I/O",
         True,
@@ -66,6 +66,8 @@ PROMISED: dict[str, object] = {
     "WAIT_S_MAX": 600,
     "RESULT_TTL_DAYS": 30,
     "DATABASE_WAIT_S": 10,
+    "LOG_FORMAT": "text",
+    "LOG_LEVEL": "info",
 }
 
 # What a process list must not show: environment only.
@@ -282,6 +284,16 @@ def test_the_readme_has_every_error_code_with_its_status() -> None:
         if not refusal.__subclasses__()
     }
     assert raised - shown == set()
+
+
+def test_the_operators_page_has_every_event_and_every_metric_and_no_other() -> None:
+    page = read("docs/operations.md")
+    logged = {name for path in SERVER.rglob("*.py") for name in source.events(path)}
+    assert logged == source.first_column(page, "## Events", r"\b[a-z]+_[a-z_]+\b")
+    look = metrics.Look({}, 0.0, [], 0, {})
+    names = set(re.findall(r"^# TYPE (\w+) ", metrics.render(look, "1").decode(), re.MULTILINE))
+    shown = source.first_column(page, "## Metrics and alarms", r"openaibatching_\w+")
+    assert {name for name in names if not name.endswith("_created")} == shown
 
 
 def test_every_flag_of_serve_is_a_setting_and_no_secret_is_a_flag() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -47,16 +46,13 @@ def _fail(message: str) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    from openaibatching.server import config
+    from openaibatching.server import config, journal
     from openaibatching.server.errors import ConfigError
 
     flags = vars(_serve_parser().parse_args(arguments))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Their own lines about each call would bury ours.
-    for noisy in ("httpx", "httpx2", "openai", "psycopg.pool", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         settings = config.load(flags)
+        journal.configure(settings.log_format, settings.log_level)
         from openaibatching.server.service import serve  # after: a bad setting is said at once
 
         _run(lambda: serve(settings))

@@ -120,3 +120,22 @@ def table_rows(text: str, heading: str) -> list[list[str]]:
     table = re.search(r"^\|.*\n\|[-| :]+\n((?:\|.*\n)+)", below, re.MULTILINE)
     assert table, f"no table below {heading!r}"
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+
+
+def events(path: Path) -> Iterator[str]:
+    """The names of events that a file logs: `log.warning("name", …)`."""
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name("log")), args=[ast.Constant(value=str(name))]
+            ):
+                yield name
+
+
+def first_column(text: str, heading: str, pattern: str) -> set[str]:
+    """What matches `pattern` in the first cells of all tables of a Markdown page's chapter."""
+    _, found, below = text.partition(f"\n{heading}\n")
+    assert found, f"no heading {heading!r}"
+    chapter = re.split(r"^## ", below, maxsplit=1, flags=re.MULTILINE)[0]
+    cells = re.findall(r"^\| (`.*?) \|", chapter, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(pattern, cell)}

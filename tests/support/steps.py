@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from openaibatching.server import store
@@ -13,7 +14,9 @@ from openaibatching.server.context import Context
 from openaibatching.server.form import form_one
 from openaibatching.server.model import Request
 from openaibatching.server.submit import create_one, upload_one
+from openaibatching.server.upstream import CALL_TIMEOUT_S, Upstream
 from openaibatching.server.watch import watch_one
+from openaibatching.simulator import Simulator, running
 from support.world import Clock
 
 STEPS = (form_one, upload_one, create_one, watch_one, collect_one, clean_one)
@@ -46,7 +49,21 @@ async def look(ctx: Context, requests: Sequence[Request]) -> list[Request]:
     return [found[request.id] for request in requests]
 
 
-async def drive(ctx: Context, clock: Clock) -> None:
+@asynccontextmanager
+async def openai_of(
+    ctx: Context, clock: Clock, *, call_timeout_s: float = CALL_TIMEOUT_S, **options: Any
+) -> AsyncIterator[Simulator]:
+    """An OpenAI on the same clock, which `ctx` speaks to from now on."""
+    simulator = Simulator(clock=lambda: clock().timestamp(), **options)
+    with running(simulator) as base_url:
+        await ctx.upstream.close()
+        settings = ctx.settings.model_copy(update={"openai_base_url": base_url})
+        ctx.upstream = Upstream(settings, call_timeout_s=call_timeout_s)
+        yield simulator
+        await ctx.upstream.close()
+
+
+async def drive(ctx: Context, clock: Clock, round_s: float = ROUND_S) -> None:
     """Call every step, turning the clock, until nothing is left to do."""
     for _ in range(ROUNDS_MAX):
         for step in STEPS:
@@ -60,7 +77,7 @@ async def drive(ctx: Context, clock: Clock) -> None:
         batches = sum(n for (what, state), n in tally.items() if what == "batch")
         if open_requests == 0 and batches == tally.get(("batch", "closed"), 0):
             return
-        clock.advance(ROUND_S)
+        clock.advance(round_s)
     raise AssertionError(f"still not done after {ROUNDS_MAX} rounds: {tally}")
 
 

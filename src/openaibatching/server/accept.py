@@ -4,17 +4,16 @@ the next one, so the price of a commit is paid once for all of them."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections import deque
 from collections.abc import Iterable
 
-from openaibatching.server import store
+from openaibatching.server import journal, store
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable, IdempotencyKeyReused, Refusal
 from openaibatching.server.model import Call, Request
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 WRITERS = 2
 CALLS_AT_ONCE = 256
@@ -69,7 +68,7 @@ class Acceptor:
                 _fail(chunk, DatabaseUnavailable())
                 raise
             except Exception as error:
-                log.exception("storing %d calls failed", len(chunk))
+                log.exception("storing_failed", requests=len(chunk))
                 _fail(chunk, error)
 
     def _take(self) -> list[Waiter]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
@@ -14,13 +13,23 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from openaibatching.server import bulk, errors, incoming, metrics, openapi, replies, shapes, store
+from openaibatching.server import (
+    bulk,
+    errors,
+    incoming,
+    journal,
+    metrics,
+    openapi,
+    replies,
+    shapes,
+    store,
+)
 from openaibatching.server.call import read_call
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
 from openaibatching.server.model import REQUEST_STATES, Request, parse_request_id, request_id
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 READY_S = 2.0
@@ -186,9 +195,18 @@ async def ready(door: Door, _http: HttpRequest) -> Response:
 async def read_metrics(door: Door, http: HttpRequest) -> Response:
     """GET /metrics: Prometheus text."""
     incoming.tenant(http, door.keyring)
-    tally = await door.read(store.read_tally)
-    oldest_s = await door.read(store.oldest_queued_s)
-    return Response(metrics.render(tally, oldest_s), media_type=metrics.CONTENT_TYPE)
+
+    async def look(conn: Connection) -> metrics.Look:
+        return metrics.Look(
+            tally=await store.read_tally(conn),
+            oldest_queued_s=await store.oldest_queued_s(conn),
+            stuck=await store.stuck_batches(conn, None),
+            creates_last_hour=await store.creates_last_hour(conn, None),
+            token_limits=await store.token_limits(conn),
+        )
+
+    page = metrics.render(await door.read(look), version("openaibatching"))
+    return Response(page, media_type=metrics.CONTENT_TYPE)
 
 
 async def describe_api(_door: Door, _http: HttpRequest) -> Response:
@@ -202,7 +220,7 @@ async def webhook(door: Door, http: HttpRequest) -> Response:
     try:
         batch_id = door.ctx.upstream.webhook_batch_id(body, http.headers)
     except errors.InvalidSignature as error:
-        log.warning("a webhook is refused: %s", error)
+        log.warning("webhook_refused", detail=str(error))
         raise
     if batch_id:
         async with door.ctx.database.transaction() as conn:
@@ -276,7 +294,7 @@ async def _http_error(http: HttpRequest, error: Exception) -> Response:
 
 async def _mistake(http: HttpRequest, error: Exception) -> Response:
     """A bug: the log gets the traceback (from the server), the caller a plain 500."""
-    log.error("%s %r failed: %s", http.method, http.scope["path"], type(error).__name__)
+    log.error("handler_failed", method=http.method, path=http.scope["path"], exc_info=error)
     return _refusal(errors.Internal())
 
 

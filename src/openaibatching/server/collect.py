@@ -3,20 +3,20 @@ left upstream is deleted."""
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from datetime import timedelta
 
-from openaibatching.server import refusal, results, store
+from openaibatching.server import journal, refusal, results, store
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.lines import Lines
 from openaibatching.server.model import Batch, Result, file_name
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 RESULTS_AT_ONCE = 2000
 RESULT_BYTES_AT_ONCE = 8_000_000
@@ -43,9 +43,7 @@ async def collect_one(ctx: Context) -> bool:
             poll_s = ctx.settings.batch_poll_s
             wait_s = backoff_s(batch.tries, first=min(1.0, poll_s), most=min(300.0, poll_s * 20))
             wait_s = error.retry_after or wait_s
-            log.warning(
-                "batch %s: results cannot be read: %s; again in %.1f s", batch.id, error, wait_s
-            )
+            log.warning("download_failed", **batch.names, **journal.said(error), wait_s=wait_s)
             await ctx.postpone(batch, wait_s)
             return True
         await _balance(ctx, batch, broken)
@@ -83,7 +81,7 @@ async def _read_file(ctx: Context, batch: Batch, file_id: str) -> int:
         except results.BrokenLine as error:
             broken += 1
             if broken == 1:  # one is enough to see what is wrong; the count comes later
-                log.warning("batch %s: a broken line in %s: %s", batch.id, file_id, error)
+                log.warning("line_broken", **batch.names, file=file_id, detail=str(error))
             return
         if outcome is None:
             unknown += 1
@@ -140,11 +138,7 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
             # again comes before sending again.
             wait_s = backoff_s(batch.downloads)
             log.warning(
-                "batch %s: %d requests without an answer, %d broken lines; reading again in %.1f s",
-                batch.id,
-                len(owed),
-                broken,
-                wait_s,
+                "answers_missing", **batch.names, missing=len(owed), broken=broken, wait_s=wait_s
             )
             await store.move_batch(conn, "retry_download", ctx.server, batch)
             await store.release_batch(conn, ctx.server, batch.id, wait_s, ctx.now())
@@ -159,13 +153,11 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
             for request in owed
         ]
         if rows:
-            log.warning("batch %s: %d requests have no answer", batch.id, len(rows))
+            log.warning("answers_lost", **batch.names, missing=len(rows))
             await store.note_event(conn, batch, f"{len(rows)} requests without a line")
             await store.store_results(conn, ctx.server, batch, rows, refund=False, now=ctx.now())
-        await store.move_batch(conn, "finish_collect", ctx.server, batch, now=ctx.now())
-    log.info(
-        "batch %s: %d of %d answers collected", batch.id, batch.requests - len(rows), batch.requests
-    )
+        books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
+    _tell(batch, books)
 
 
 def _silence(batch: Batch, request: store.Unanswered) -> results.Outcome:
@@ -175,7 +167,7 @@ def _silence(batch: Batch, request: store.Unanswered) -> results.Outcome:
 
 
 async def _note(ctx: Context, batch: Batch, note: str) -> None:
-    log.warning("batch %s: %s", batch.id, note)
+    log.warning("result_odd", **batch.names, detail=note)
     async with ctx.database.transaction() as conn:
         await store.note_event(conn, batch, note)
 
@@ -190,9 +182,16 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
         verdict = refusal.judge(batch.errors, len(owed))
         if isinstance(verdict, refusal.TokenLimit):
             verdict = await _learn(ctx, conn, batch, owed, verdict)
-        log.warning("batch %s: refused: %s", batch.id, _first_reason(batch, verdict))
+        log.warning(
+            "batch_refused",
+            **batch.names,
+            verdict=type(verdict).__name__.lower(),
+            requests=len(owed),
+            codes=refusal.codes(batch.errors),
+        )
         if isinstance(verdict, refusal.Halve):
             await store.split_batch(conn, ctx.server, batch, owed)
+            log.warning("batch_halved", **batch.names, requests=len(owed))
         else:
             reasons = verdict.reasons if isinstance(verdict, refusal.Culprits) else {}
             rows = [_after_refusal(r, reasons.get(line)) for line, r in enumerate(owed)]
@@ -200,7 +199,15 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
         if isinstance(verdict, refusal.Again):
             hold_s = _hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
             await store.hold_model(conn, batch.model, hold_s, ctx.now())
-        await store.move_batch(conn, "finish_collect", ctx.server, batch, now=ctx.now())
+            log.warning("model_held", model=batch.model, wait_s=hold_s)
+        books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
+    _tell(batch, books)
+
+
+def _tell(batch: Batch, books: store.Books) -> None:
+    log.info("batch_collected", **batch.names, requests=batch.requests, **asdict(books))
+    if books.requeued:
+        log.info("requests_requeued", **batch.names, requests=books.requeued)
 
 
 async def _learn(
@@ -220,16 +227,18 @@ async def _learn(
     alone = await store.enqueued_tokens(conn, batch.model) == 0
     if alone and len(owed) == 1 and _never_fits(batch, owed[0], verdict.tokens):
         return refusal.judge_alone(batch.errors)
-    log.warning("model %s: held for %.0f s by its enqueued-token limit", batch.model, hold_s)
+    log.warning("limit_reached", **batch.names, told=verdict.tokens, wait_s=hold_s)
     await store.hold_model(conn, batch.model, hold_s, ctx.now())
     if verdict.tokens is not None:
         await store.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
+        log.info("limit_learned", model=batch.model, tokens=verdict.tokens)
     if alone:
         if len(owed) == 1:
             await store.defer_request(conn, owed[0].id, ctx.now())
         if verdict.tokens is None or batch.tokens <= verdict.tokens:
             lowered = max(1, batch.tokens // 2)
             await store.lower_limit(conn, batch.model, lowered, ctx.now())
+            log.warning("limit_lowered", model=batch.model, tokens=lowered)
     return verdict
 
 
@@ -250,11 +259,6 @@ def _after_refusal(request: store.Unanswered, reason: refusal.Reason | None) -> 
     return Result(request.id, "failed", outcome.status_code, outcome.answer)
 
 
-def _first_reason(batch: Batch, verdict: refusal.Verdict) -> str:
-    said = batch.errors.decode("utf-8", "replace") if batch.errors else "no reason given"
-    return f"{type(verdict).__name__.lower()}: {said[:300]}"
-
-
 # ----- what is left upstream -----
 
 
@@ -270,13 +274,12 @@ async def clean_one(ctx: Context) -> bool:
                     await store.move_batch(conn, "forget_file", ctx.server, batch, file_id=file_id)
         except UpstreamError as error:
             wait_s = error.retry_after or backoff_s(batch.tries)
-            log.warning(
-                "batch %s: files cannot be deleted: %s; again in %.1f s", batch.id, error, wait_s
-            )
+            log.warning("cleanup_failed", **batch.names, **journal.said(error), wait_s=wait_s)
             await ctx.postpone(batch, wait_s)
             return True
         async with ctx.database.transaction() as conn:
             await store.move_batch(conn, "close_batch", ctx.server, batch, now=ctx.now())
+        log.info("batch_closed", **batch.names)
     return True
 
 

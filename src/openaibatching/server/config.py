@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from psycopg import ProgrammingError
@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     )
     database_wait_s: Seconds = Field(
         default=10, description="how long the start waits for an unreachable database"
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="one log line an event, as text or as JSON"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important lines that are logged"
     )
 
     @property

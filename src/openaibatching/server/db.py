@@ -7,7 +7,6 @@ reach" becomes DatabaseUnavailable, so the rest of the server knows one such err
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,9 +19,10 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import AsyncRowFactory, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from openaibatching.server import journal
 from openaibatching.server.errors import ConfigError, DatabaseUnavailable
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 Connection = AsyncConnection[Any]
 
@@ -205,7 +205,7 @@ def _first(error: Exception) -> str:
 async def _apply(conn: Connection, steps: Mapping[int, str]) -> None:
     found = await (await conn.execute("select to_regclass('openaibatching.meta')")).fetchone()
     if found is None or found[0] is None:
-        log.info("setting up the schema, version %s", schema_version())
+        log.info("schema_created", version=schema_version())
         await conn.execute(sql_text("schema.sql").encode())
     row = await (await conn.execute("select version from openaibatching.meta")).fetchone()
     version = row[0] if row else 0
@@ -215,7 +215,7 @@ async def _apply(conn: Connection, steps: Mapping[int, str]) -> None:
             f"POSTGRES_URL: its schema has version {version}, this program knows {known}: update it"
         )
     for step in range(version + 1, known + 1):
-        log.info("migrating the schema to version %s", step)
+        log.info("schema_migrated", version=step)
         await conn.execute(steps[step].encode())
         await conn.execute("update openaibatching.meta set version = %s", [step])
 
@@ -247,6 +247,6 @@ class Session:
                     async for notice in conn.notifies():
                         self._on_notify(notice.payload)
             except psycopg.Error as error:
-                log.warning("listening is interrupted: %s", _first(error))
+                log.warning("listening_interrupted", detail=_first(error))
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)

@@ -7,7 +7,6 @@ then read in bulk, and looked at now and then without one, because notifications
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,8 +16,6 @@ from openaibatching.server import store
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.model import Request
-
-log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
 IDS_AT_ONCE = 64

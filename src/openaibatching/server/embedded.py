@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import pwd
 import shutil
@@ -25,9 +24,10 @@ from typing import Any
 
 import psutil
 
+from openaibatching.server import journal
 from openaibatching.server.errors import ConfigError
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 SYSTEM_USER = "openaibatching"
 START_S = 60
@@ -86,7 +86,7 @@ class EmbeddedPostgres:
     def revive(self) -> None:
         """Start it again if it has died. Raises ConfigError when it does not come back."""
         if not _is_postgres(self._pid()):
-            log.warning("the embedded PostgreSQL is gone, starting it again")
+            log.warning("embedded_database_restarted")
             self.start()
 
     @contextmanager
@@ -236,7 +236,7 @@ def _let_through(path: Path) -> None:
     for folder in (path, *path.parents):
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
-            log.info("letting the database's user pass through %s", folder)
+            log.info("folder_opened", path=str(folder))
             folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
 
 

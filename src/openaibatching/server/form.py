@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from openaibatching.server import store
+from openaibatching.server import journal, store
 from openaibatching.server.config import (
     UPSTREAM_CREATES_PER_HOUR,
     UPSTREAM_INPUTS_MAX,
 )
 from openaibatching.server.context import Context
 from openaibatching.server.model import Queued
+
+log = journal.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +117,7 @@ async def _form(ctx: Context, group: store.Group) -> bool:
             return False
         queue = await store.read_queue(conn, group, limits.requests)
         seqs = choose(queue, limits, waited)
-        return bool(seqs) and await store.claim(conn, group, seqs) > 0
+        requests = await store.claim(conn, group, seqs) if seqs else 0
+    if requests:
+        log.info("batch_formed", model=group.model, endpoint=group.endpoint, requests=requests)
+    return requests > 0

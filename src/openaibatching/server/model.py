@@ -156,6 +156,24 @@ class Batch:
     submitted_at: datetime | None
     now: datetime
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What the log knows it by."""
+        upstream = {"upstream_batch": self.upstream_id} if self.upstream_id else {}
+        return {"batch": str(self.id), "model": self.model, **upstream}
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A batch that has stood in one state for too long. `since` is when it came there."""
+
+    id: uuid.UUID
+    state: str
+    model: str
+    upstream_id: str | None
+    since: datetime
+    tries: int
+
 
 @dataclass(frozen=True, slots=True)
 class Queued:

@@ -47,6 +47,7 @@ class Halve:
 
 Verdict = Culprits | TokenLimit | Again | Halve
 
+_CODE = re.compile(r"[a-z0-9_.]{1,64}")
 _LIMIT = re.compile(r"Limit:\s*([\d,]+)")
 
 # Parameters of the batch, not of a line: no half of it would fare better.
@@ -72,6 +73,12 @@ def judge(errors: bytes | None, requests: int) -> Verdict:
     if named:
         return Culprits(named)
     return judge_alone(errors) if requests == 1 else Halve()
+
+
+def codes(errors: bytes | None) -> list[str]:
+    """OpenAI's codes, each once: may be logged, unlike its messages, which may quote a call."""
+    found = {reason.code for reason in _read(errors) if reason.code}
+    return sorted(code for code in found if _CODE.fullmatch(code))
 
 
 def judge_alone(errors: bytes | None) -> Culprits:

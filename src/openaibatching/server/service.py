@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import os
 import secrets
 import signal
@@ -14,12 +13,13 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 
-from openaibatching.server import api
+from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.config import DEFAULT_TENANT, Keyring, Settings, parse_keys
 from openaibatching.server.context import Context
@@ -31,7 +31,7 @@ from openaibatching.server.errors import ConfigError
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 KEY_FILE = "api_key"
 CLOSE_S = 3
@@ -88,7 +88,7 @@ async def _guard(embedded: EmbeddedPostgres) -> None:
         try:
             await asyncio.to_thread(embedded.revive)
         except ConfigError as error:
-            log.error("%s", error)
+            log.error("embedded_database_failed", detail=str(error))
 
 
 class Service:
@@ -158,7 +158,7 @@ class Service:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a part of the server failed", exc_info=error)
+            log.error("server_failed", exc_info=error)
         self._failed.set()
 
     async def failed(self) -> None:
@@ -212,7 +212,15 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(signal_, stopping.set)
     server_keys, made = keys(settings)
     async with serving(settings, server_keys) as service:
-        log.info("listening on %s", service.url)
+        log.info(
+            "server_started",
+            url=service.url,
+            version=version("openaibatching"),
+            server=service.ctx.server,
+            upstream=settings.openai_base_url,
+            database="POSTGRES_URL" if settings.postgres_url else "embedded",
+            tenants=len(server_keys),
+        )
         if made is not None:
             # Shown once, on purpose, on the terminal of whoever started it.
             line = f"BATCH_SERVER_API_KEY={server_keys[DEFAULT_TENANT]}  (kept in {made})"
@@ -222,7 +230,7 @@ async def serve(settings: Settings) -> None:
             asyncio.create_task(service.failed()),
         )
         await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
-        log.info("stopping" if stopping.is_set() else "a part of the server ended, stopping")
+        log.info("server_stopping", by_itself=not stopping.is_set())
         for task in (stopped, failed):
             task.cancel()
     if not stopping.is_set():

@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 from openaibatching.server.config import LEASE_S
 from openaibatching.server.db import QUERIES, Connection, Database, execute
 from openaibatching.server.errors import LeaseLost
-from openaibatching.server.model import REQUEST_STATES, Batch, Call, Queued, Request, Result
+from openaibatching.server.model import REQUEST_STATES, Batch, Call, Queued, Request, Result, Stuck
 
 ANSWER_BYTES_INLINE = 65_536
 
@@ -348,6 +348,27 @@ async def read_attempts(
     return {sent.id: sent for sent in await cur.fetchall()}
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What became of a batch's requests."""
+
+    completed: int
+    failed: int
+    requeued: int
+
+
+async def finish_collect(
+    conn: Connection, server: int, batch: Batch, now: datetime | None
+) -> Books:
+    """Every request of the batch has its result. Raises LeaseLost."""
+    params = {"server": server, "id": batch.id, "now": now}
+    cur = await execute(conn, "finish_collect", params, class_row(Books))
+    books: Books | None = await cur.fetchone()
+    if books is None:
+        raise LeaseLost(f"batch {batch.id}: finish_collect found it in other hands")
+    return books
+
+
 async def split_batch(
     conn: Connection, server: int, batch: Batch, owed: Sequence[Unanswered]
 ) -> None:
@@ -410,6 +431,11 @@ async def forget(conn: Connection, ttl_days: float, limit: int, now: datetime | 
     return gone
 
 
+async def stuck_batches(conn: Connection, now: datetime | None) -> list[Stuck]:
+    """Batches that have stood in one state for longer than anything explains."""
+    return await (await execute(conn, "stuck_batches", {"now": now}, class_row(Stuck))).fetchall()
+
+
 async def fold_tally(conn: Connection) -> None:
     """Add up the deltas of the counts."""
     await execute(conn, "fold_tally", {})
@@ -419,6 +445,11 @@ async def read_tally(conn: Connection) -> dict[tuple[str, str], int]:
     """{("request" or "batch", state): how many there are}."""
     rows = await (await execute(conn, "read_tally", {})).fetchall()
     return {(what, state): n for what, state, n in rows}
+
+
+async def token_limits(conn: Connection) -> dict[str, int]:
+    """{model: the enqueued-token limit that is kept now}."""
+    return dict(await (await execute(conn, "token_limits", {})).fetchall())
 
 
 async def oldest_queued_s(conn: Connection) -> float:

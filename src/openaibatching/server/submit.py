@@ -8,7 +8,6 @@ name of its file or the key in its metadata, and adopted.
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import IO
 
-from openaibatching.server import store
+from openaibatching.server import journal, store
 from openaibatching.server.config import LEASE_S, UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.errors import (
@@ -28,7 +27,7 @@ from openaibatching.server.errors import (
 )
 from openaibatching.server.model import Batch, batch_line, file_name
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 ROWS_AT_ONCE = 64
 LOOK_AGAIN_S = 5.0
@@ -50,7 +49,7 @@ async def upload_one(ctx: Context) -> bool:
             # Our lines are well-formed, so only the size can be a line's fault.
             await _refused(ctx, batch, error, kind=None if error.status == 413 else "upload")
         except UpstreamError as error:
-            await _later(ctx, batch, "its file cannot be uploaded", error)
+            log.warning("upload_failed", **await _later(ctx, batch, error))
     return True
 
 
@@ -59,7 +58,7 @@ async def _find_uploaded(ctx: Context, batch: Batch) -> bool:
     try:
         found = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)
     except UpstreamError as error:
-        await _later(ctx, batch, "its file cannot be looked for", error)
+        log.warning("search_failed", **await _later(ctx, batch, error))
         return True
     if found:
         await _uploaded(ctx, batch, found[0])
@@ -109,7 +108,7 @@ async def create_one(ctx: Context) -> bool:
             try:
                 await _find_created(ctx, batch)
             except UpstreamError as error:
-                await _later(ctx, batch, "it cannot be looked for", error)
+                log.warning("search_failed", **await _later(ctx, batch, error))
     return True
 
 
@@ -125,12 +124,13 @@ async def _try_create(ctx: Context, batch: Batch) -> None:
         if error.status == 404 and batch.tries >= FILE_INVISIBLE_TRIES_MAX:
             await _refused(ctx, batch, error, kind="upload")
             return
-        log.warning("batch %s: OpenAI does not take it yet: %s", batch.id, error)
-        await _undo(ctx, batch, error.retry_after or backoff_s(batch.tries, first=5))
+        wait_s = error.retry_after or backoff_s(batch.tries, first=5)
+        log.warning("create_refused", **batch.names, **journal.said(error), wait_s=wait_s)
+        await _undo(ctx, batch, wait_s)
     except UpstreamError as error:
         async with ctx.database.transaction() as conn:
             await store.move_batch(conn, "note_unknown", ctx.server, batch, now=ctx.now())
-        await _later(ctx, batch, "its creation has an unknown outcome", error)
+        log.warning("create_unknown", **await _later(ctx, batch, error))
 
 
 async def _create(ctx: Context, batch: Batch) -> None:
@@ -139,7 +139,7 @@ async def _create(ctx: Context, batch: Batch) -> None:
     async with ctx.database.transaction() as conn:
         await store.lock_creates(conn)
         if await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR:
-            log.warning("batch %s: waits, OpenAI takes 2,000 creations an hour", batch.id)
+            log.warning("creations_full", **batch.names, wait_s=CREATES_FULL_S)
             await store.release_batch(conn, ctx.server, batch.id, CREATES_FULL_S, ctx.now())
             return
         await store.move_batch(conn, "start_create", ctx.server, batch, now=ctx.now())
@@ -152,7 +152,6 @@ async def _create(ctx: Context, batch: Batch) -> None:
 
 
 async def _created(ctx: Context, batch: Batch, upstream_id: str, status: str) -> None:
-    log.info("batch %s: submitted as %s, %d requests", batch.id, upstream_id, batch.requests)
     async with ctx.database.transaction() as conn:
         await store.move_batch(
             conn,
@@ -164,6 +163,7 @@ async def _created(ctx: Context, batch: Batch, upstream_id: str, status: str) ->
             now=ctx.now(),
             wait=timedelta(seconds=backoff_s(0, first=ctx.settings.batch_poll_s)),
         )
+    log.info("batch_submitted", **batch.names, upstream_batch=upstream_id, requests=batch.requests)
 
 
 async def _find_created(ctx: Context, batch: Batch) -> None:
@@ -171,14 +171,14 @@ async def _find_created(ctx: Context, batch: Batch) -> None:
     assert batch.attempted_at is not None
     found = await ctx.upstream.find_batches(batch.id, batch.created_at)
     if found:
-        log.info("batch %s: found upstream as %s", batch.id, found[0].id)
+        log.info("batch_adopted", **batch.names, upstream_batch=found[0].id)
         await _created(ctx, batch, found[0].id, found[0].status)
         for double in found[1:]:
             await _stop_double(ctx, batch, double.id)
         return
     settled = batch.attempted_at + timedelta(seconds=ctx.settings.batch_settle_s)
     if batch.now >= settled:
-        log.warning("batch %s: not there after BATCH_SETTLE_S, creating it again", batch.id)
+        log.warning("create_repeated", **batch.names)
         await _undo(ctx, batch, 0)
     else:
         left = (settled - batch.now).total_seconds()
@@ -188,11 +188,11 @@ async def _find_created(ctx: Context, batch: Batch) -> None:
 async def _stop_double(ctx: Context, batch: Batch, upstream_id: str) -> None:
     # Only a create that acted later than BATCH_SETTLE_S can leave one. It costs money, but it must
     # not hold up the batch that was adopted.
-    log.error("batch %s: OpenAI has it twice, cancelling %s", batch.id, upstream_id)
+    log.error("batch_doubled", **batch.names, double=upstream_id)
     try:
         await ctx.upstream.cancel(upstream_id)
     except UpstreamError as error:
-        log.error("batch %s: %s cannot be cancelled: %s", batch.id, upstream_id, error)
+        log.error("double_runs_on", **batch.names, double=upstream_id, **journal.said(error))
 
 
 def _file_invisible(error: UpstreamRefused) -> bool:
@@ -206,19 +206,20 @@ async def _undo(ctx: Context, batch: Batch, wait_s: float) -> None:
         await store.release_batch(conn, ctx.server, batch.id, wait_s, ctx.now())
 
 
-async def _later(ctx: Context, batch: Batch, what: str, error: UpstreamError) -> None:
+async def _later(ctx: Context, batch: Batch, error: UpstreamError) -> dict[str, object]:
+    """Postpone it; what is to be logged about that."""
     # While an outcome is unknown, looking is what it waits for: never longer than half the time
     # after which it is sent again.
     most = max(1.0, ctx.settings.batch_settle_s / 2)
     wait_s = error.retry_after or backoff_s(batch.tries, most=most)
-    log.warning("batch %s: %s: %s; next look in %.1f s", batch.id, what, error, wait_s)
     await ctx.postpone(batch, wait_s)
+    return {**batch.names, **journal.said(error), "wait_s": wait_s}
 
 
 async def _refused(
     ctx: Context, batch: Batch, error: UpstreamError, kind: str | None = None
 ) -> None:
-    log.warning("batch %s: OpenAI refuses it: %s", batch.id, error)
+    log.warning("submission_refused", **batch.names, **journal.said(error))
     reason = {"code": error.code, "message": error.message, "param": error.param, "kind": kind}
     async with ctx.database.transaction() as conn:
         await store.move_batch(

@@ -21,6 +21,7 @@ from openai.pagination import AsyncCursorPage
 from openai.types import Batch as SdkBatch
 from openai.types import FileDeleted, FileObject
 
+from openaibatching.server import journal
 from openaibatching.server.config import Settings
 from openaibatching.server.errors import (
     InvalidSignature,
@@ -32,7 +33,7 @@ from openaibatching.server.errors import (
 )
 from openaibatching.server.model import METADATA_KEY
 
-CALL_TIMEOUT = openai.Timeout(60, connect=10)
+CALL_TIMEOUT_S = 60.0
 # A file may take minutes, but not one without a byte moving.
 FILE_TIMEOUT = openai.Timeout(600, connect=10, read=60, write=60)
 RETRY_AFTER_S_MAX = 3600.0
@@ -66,14 +67,14 @@ class UpstreamBatch:
 class Upstream:
     """OpenAI's Files and Batches. Failures are UpstreamErrors; of a webhook, InvalidSignature."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, call_timeout_s: float = CALL_TIMEOUT_S) -> None:
         secret = settings.openai_webhook_secret
         self._client = openai.AsyncOpenAI(
             api_key=settings.openai_api_key.get_secret_value(),
             base_url=settings.openai_base_url,
             webhook_secret=secret.get_secret_value() if secret else None,
             max_retries=0,
-            timeout=CALL_TIMEOUT,
+            timeout=openai.Timeout(call_timeout_s, connect=10),
         )
         # Not by the constructor: to it, None means the environment, where an empty variable
         # counts as set and would be sent as an empty header.
@@ -238,14 +239,19 @@ def _batch(reply: Any) -> UpstreamBatch:
 @asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
     try:
-        yield
-    except openai.APIStatusError as error:
-        raise _status_error(error) from error
-    except openai.APIError as error:
-        raise UpstreamUnknown(f"no usable reply: {error.message}") from error
-    except (AttributeError, TypeError, ValueError, KeyError) as error:
-        # What the SDK does with a list that is an HTML page.
-        raise UpstreamUnknown(f"a reply that is none: {error}") from error
+        try:
+            yield
+        except openai.APIStatusError as error:
+            raise _status_error(error) from error
+        except openai.APIError as error:
+            raise UpstreamUnknown(f"no usable reply: {error.message}") from error
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            # What the SDK does with a list that is an HTML page.
+            raise UpstreamUnknown(f"a reply that is none: {error}") from error
+    except UpstreamError as error:
+        journal.UPSTREAM_ERRORS.labels(type(error).__name__, str(error.status or "")).inc()
+        raise
+    journal.UPSTREAM_LAST_SUCCESS.set_to_current_time()
 
 
 def _status_error(error: openai.APIStatusError) -> UpstreamError:

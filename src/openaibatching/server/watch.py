@@ -5,16 +5,15 @@ A look that fails says nothing about the batch: it stays as it is and is looked 
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
-from openaibatching.server import store
+from openaibatching.server import journal, store
 from openaibatching.server.context import Context, backoff_s, jittered
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.model import Batch
 from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 GROWTH, GROWTH_MAX = 1.3, 5.0
 # OpenAI's completion window (https://platform.openai.com/docs/guides/batch), after which a batch
@@ -38,20 +37,14 @@ async def watch_one(ctx: Context) -> bool:
         except UpstreamError as error:
             poll_s = ctx.settings.batch_poll_s
             wait_s = backoff_s(batch.tries, first=poll_s, most=poll_s * GROWTH_MAX)
-            log.warning(
-                "batch %s: cannot be looked at: %s; again in %.1f s", batch.id, error, wait_s
-            )
+            log.warning("poll_failed", **batch.names, **journal.said(error), wait_s=wait_s)
             await ctx.postpone(batch, wait_s)
             return True
         async with ctx.database.transaction() as conn:
             if seen.status in TERMINAL:
-                log.info("batch %s: OpenAI says %s", batch.id, seen.status)
+                log.info("batch_ended", **batch.names, status=seen.status)
                 if seen.status != "failed" and await store.raise_limit(conn, batch):
-                    log.info(
-                        "model %s: takes %d tokens, more than its limit was thought to be",
-                        batch.model,
-                        batch.tokens,
-                    )
+                    log.info("limit_raised", model=batch.model, tokens=batch.tokens)
                 await store.move_batch(
                     conn,
                     "end_batch",
@@ -88,9 +81,9 @@ async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:
         # Before that it may be a wrong key or project, which somebody mends.
         if error.status != 404 or not overdue:
             raise
-        log.error("batch %s: OpenAI does not know %s any more", batch.id, upstream_id)
+        log.error("batch_vanished", **batch.names)
         return UpstreamBatch(upstream_id, "expired", None, None, None)
-    if overdue and seen.status not in TERMINAL:
-        log.warning("batch %s: overdue and still %s, asking it to stop", batch.id, seen.status)
+    if overdue and seen.status not in (*TERMINAL, "cancelling"):
+        log.warning("batch_overdue", **batch.names, status=seen.status)
         await ctx.upstream.cancel(upstream_id)
     return seen

@@ -8,11 +8,11 @@ come; a notification wakes them at once.
 from __future__ import annotations
 
 import asyncio
-import logging
+import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from openaibatching.server import store
+from openaibatching.server import journal, store
 from openaibatching.server.collect import clean_one, collect_one
 from openaibatching.server.config import LEASE_S, Settings
 from openaibatching.server.context import Context, backoff_s
@@ -21,7 +21,7 @@ from openaibatching.server.form import form_one
 from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.watch import watch_one
 
-log = logging.getLogger(__name__)
+log = journal.get()
 
 Step = Callable[[Context], Awaitable[bool]]
 
@@ -62,6 +62,8 @@ class Worker:
         self._ctx = ctx
         self._pace_s = pace_s(ctx.settings)
         self._stopping = asyncio.Event()
+        self._away = False
+        self._stuck: set[uuid.UUID] = set()
         self._loops = [_Loop(step, states) for step, states, copies in STEPS for _ in range(copies)]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -109,23 +111,27 @@ class Worker:
             except (LeaseLost, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError):
                     _only_if_lease_lost(error)
-                log.warning("%s: another server took over: %s", loop.step.__name__, error)
+                log.warning("lease_lost", step=loop.step.__name__, detail=str(error))
                 busy = True
             except Exception as error:
                 failures += 1
                 await self._after_failure(loop, error, failures)
                 continue
             failures = 0
+            if self._away:
+                self._away = False
+                log.info("database_back")
             if not busy:
                 await self._sleep(loop)
 
     async def _after_failure(self, loop: _Loop, error: Exception, failures: int) -> None:
         if isinstance(error, DatabaseUnavailable):
-            if failures == 1:
-                log.warning("%s: the database is out of reach, trying on", loop.step.__name__)
+            if not self._away:
+                self._away = True
+                log.warning("database_away", detail=str(error.__cause__).split("\n")[0])
             most = OUTAGE_S_MAX
         else:
-            log.error("%s failed", loop.step.__name__, exc_info=error)
+            log.error("step_failed", step=loop.step.__name__, exc_info=error)
             most = 60.0
         await self._sleep(loop, backoff_s(failures - 1, first=0.2, most=most))
 
@@ -147,7 +153,7 @@ class Worker:
             except DatabaseUnavailable:
                 pass  # the loops say so
             except Exception:
-                log.exception("%s failed", do.__name__)
+                log.exception("step_failed", step=do.__name__)
 
     async def _keep_house(self) -> None:
         gone = FORGET_AT_ONCE
@@ -157,6 +163,11 @@ class Worker:
                 gone = await store.forget(conn, ttl_days, FORGET_AT_ONCE, self._ctx.now())
         async with self._ctx.database.transaction() as conn:
             await store.fold_tally(conn)
+            stuck = await store.stuck_batches(conn, self._ctx.now())
+        for batch in stuck:
+            if batch.id not in self._stuck:  # once, not with each look
+                log.error("batch_stuck", **asdict(batch))
+        self._stuck = {batch.id for batch in stuck}
 
 
 def _only_if_lease_lost(error: asyncio.CancelledError) -> None:

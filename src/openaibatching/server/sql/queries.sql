@@ -364,7 +364,7 @@ returning id;
 update batch set state = 'collected', tries = 0, next_at = coalesce(%(now)s::timestamptz, now()),
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'ended'
-returning id;
+returning completed, failed, requeued;
 
 -- name: note_event
 insert into event (batch_id, note) values (%(batch_id)s::uuid, %(note)s::text);
@@ -446,6 +446,19 @@ insert into tally select what, state, sum(n) from gone group by what, state havi
 
 -- name: read_tally
 select what, state, sum(n)::bigint as n from tally group by what, state;
+
+-- name: stuck_batches
+-- In OpenAI's hands for longer than its window of 24 hours and an hour of grace, or in ours for an
+-- hour, which only a fault explains (or 2,000 creations an hour that are not enough).
+select id, state, model, upstream_id, since, tries
+  from (select batch.*, coalesce(ended_at, submitted_at, created_at) as since from batch
+         where state <> 'closed') as b
+ where since < coalesce(%(now)s::timestamptz, now())
+               - case when state = 'submitted' then interval '25 hours' else interval '1 hour' end
+ order by since;
+
+-- name: token_limits
+select model, limit_at(l, now()) from model_limit l where limit_at(l, now()) is not null;
 
 -- name: oldest_queued
 select coalesce(extract(epoch from now() - min(queued_at)), 0)::float8 as seconds from queue_head;
