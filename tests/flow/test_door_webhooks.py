@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -124,8 +125,9 @@ async def test_a_good_one_makes_its_batch_be_looked_at_at_once(hooked: Door) -> 
     body = json.dumps(event).encode()
 
     async def woken() -> bool:
-        # Sent again until it tells: the first may come before the batch's row is ready for it.
-        assert (await post(hooked, body, headers(body, time.time()))).status_code == 204
+        # Sent anew until it tells: the first may come before the batch's row is ready for it.
+        given = headers(body, time.time(), id_=f"wh_{uuid.uuid4().hex}")
+        assert (await post(hooked, body, given)).status_code == 204
         reply = await hooked.client.get(
             f"/v1/responses/{call.json()['id']}", headers={"Prefer": "wait=1"}
         )
@@ -134,3 +136,28 @@ async def test_a_good_one_makes_its_batch_be_looked_at_at_once(hooked: Door) -> 
     await until(woken)
     again = await hooked.client.get(f"/v1/responses/{call.json()['id']}", headers=WAIT)
     assert again.json()["batching"]["batch_id"] == batch_id
+
+
+async def test_a_replay_or_a_forgery_makes_nobody_ask_openai(hooked: Door) -> None:
+    call = await hooked.client.post("/v1/responses", json={"model": "gpt-4o", "input": "replay"})
+    reply = (await hooked.in_batch(call.json()["id"])).json()
+    event = {"object": "event", "type": "batch.completed"}
+    body = json.dumps(event | {"data": {"id": reply["batching"]["batch_id"]}}).encode()
+    look = "GET /batches/{id}"
+
+    async def looked() -> bool:
+        given = headers(body, time.time(), id_=f"wh_{uuid.uuid4().hex}")
+        assert (await post(hooked, body, given)).status_code == 204
+        caught.update(given)
+        return hooked.simulator.requests.count(look) > before
+
+    caught: dict[str | bytes, str | bytes] = {}
+    before = hooked.simulator.requests.count(look)
+    await until(looked)
+    looks = hooked.simulator.requests.count(look)
+    for _ in range(20):
+        assert (await post(hooked, body, caught)).status_code == 204
+        forged = caught | {"webhook-id": "wh_other"}
+        assert (await post(hooked, body, forged)).status_code == 400
+    await hooked.client.get(f"/v1/responses/{call.json()['id']}", headers={"Prefer": "wait=1"})
+    assert hooked.simulator.requests.count(look) <= looks + 1  # one may have been under way

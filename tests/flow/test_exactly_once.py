@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from conftest import TEMPLATE
 from openaibatching.server.context import Context
+from openaibatching.server.db import Database
 from openaibatching.server.form import form_one
 from openaibatching.server.submit import create_one, upload_one
+from openaibatching.server.upstream import Upstream
+from openaibatching.server.watch import watch_one
 from openaibatching.simulator import Faults, Simulator
-from support.steps import chat, drive, look, put, said
+from support.postgres import Cluster
+from support.steps import chat, drive, look, openai_of, put, said
 from support.world import Clock
 
 
@@ -120,3 +127,66 @@ async def test_mixed_trouble_ends_with_every_body_executed_once(
     for sha, executed in simulator.ledger.counts().items():
         assert executed == 1 + spoiled.get(sha, 0), "paid twice without need"
     assert simulator.files() == []
+
+
+async def test_a_create_that_acts_after_all_hope_is_stopped_and_leaves_no_file(
+    ctx: Context, clock: Clock
+) -> None:
+    ctx.settings = ctx.settings.model_copy(update={"batch_settle_s": 5.0, "batch_poll_s": 30.0})
+    async with openai_of(
+        ctx, clock, lag=600, faults=Faults(late_create=1.0, late_s=60), cancel_s=120
+    ) as simulator:
+        requests = await put(ctx, *(chat(f"late {n}") for n in range(10)))
+        clock.advance(1)
+        await _ready_to_create(ctx, clock)
+        assert await create_one(ctx)
+        simulator.faults = Faults()
+        await drive(ctx, clock)
+        found = await look(ctx, requests)
+        assert sorted(b["status"] for b in simulator.batches()) == ["cancelled", "completed"]
+        assert simulator.files() == []
+    assert [said(r) for r in found] == [f"You said: late {n}" for n in range(10)]
+
+
+async def test_two_services_on_one_project_find_their_own_batches(
+    ctx: Context, clock: Clock, cluster: Cluster, simulator: Simulator
+) -> None:
+    with cluster.database(TEMPLATE) as url:
+        database = Database(url, connections_max=4)
+        await database.open()
+        other = Context(ctx.settings, database, Upstream(ctx.settings), clock)
+        ours = await put(ctx, *(chat(f"{n}", model=f"gpt-4o-{n}") for n in range(5)))
+        theirs = await put(other, *(chat(f"{n}", model=f"gpt-4o-{n}") for n in range(5)))
+        simulator.faults = Faults(seed=3, lose_create_reply=0.6, lose_upload_reply=0.6)
+        await asyncio.gather(drive(ctx, clock), drive(other, clock))
+        for context, requests in ((ctx, ours), (other, theirs)):
+            found = await look(context, requests)
+            assert [said(r) for r in found] == [f"You said: {n}" for n in range(5)]
+        await other.upstream.close()
+        await database.close()
+    assert len(simulator.batches()) == 10
+    # The same bodies, asked of two services: each has paid once.
+    assert set(simulator.ledger.counts().values()) == {2}
+    assert simulator.files() == []
+
+
+async def test_an_hour_of_failing_polls_is_a_few_dozen_looks_and_no_second_batch(
+    ctx: Context, clock: Clock
+) -> None:
+    ctx.settings = ctx.settings.model_copy(update={"batch_poll_s": 30.0})
+    async with openai_of(ctx, clock, lag=60) as simulator:
+        requests = await put(ctx, chat("an hour"))
+        clock.advance(1)
+        await _ready_to_create(ctx, clock)
+        assert await create_one(ctx)
+        simulator.faults = Faults(polls_fail=1.0)
+        for _ in range(3600):
+            clock.advance(1)
+            while await watch_one(ctx):
+                pass
+        looks = simulator.requests.count("GET /batches/{id}")
+        assert 3600 / 150 <= looks <= 3600 / 30
+        simulator.faults = Faults()
+        await drive(ctx, clock)
+        assert len(simulator.batches()) == 1
+    assert said((await look(ctx, requests))[0]) == "You said: an hour"

@@ -222,9 +222,13 @@ async def webhook(door: Door, http: HttpRequest) -> Response:
     except errors.InvalidSignature as error:
         log.warning("webhook_refused", detail=str(error))
         raise
-    if batch_id:
+    # One that is sent again within its five minutes tells nothing new; whoever has caught it must
+    # not be able to make us ask OpenAI as often as they like.
+    webhook_id = http.headers["webhook-id"]
+    if batch_id and webhook_id not in door.webhooks_seen:
         async with door.ctx.database.transaction() as conn:
             await store.wake_batch(conn, batch_id)
+        door.webhooks_seen[webhook_id] = True
     return Response(status_code=204)
 
 

@@ -9,12 +9,13 @@ from contextlib import aclosing
 from dataclasses import asdict
 from datetime import timedelta
 
-from openaibatching.server import journal, refusal, results, store
+from openaibatching.server import doubles, journal, refusal, results, store
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.lines import Lines
 from openaibatching.server.model import Batch, Result, file_name
+from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 
 log = journal.get()
 
@@ -24,6 +25,7 @@ RESULT_LINE_BYTES_MAX = 512_000_000
 """OpenAI's largest file; a longer line cannot be one."""
 DOWNLOADS_MAX = 3
 FILE_GONE_TRIES = 20
+DOUBLE_ENDS_S = 60.0
 HOLD_S_MIN = 1.0
 ACCOUNT_HOLDS = 10
 WAITING_MAX = timedelta(hours=25)
@@ -141,7 +143,7 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
                 "answers_missing", **batch.names, missing=len(owed), broken=broken, wait_s=wait_s
             )
             await store.move_batch(conn, "retry_download", ctx.server, batch)
-            await store.release_batch(conn, ctx.server, batch.id, wait_s, ctx.now())
+            await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now())
             return
         rows = [
             results.settle(
@@ -268,7 +270,11 @@ async def clean_one(ctx: Context) -> bool:
         if batch is None:
             return False
         try:
-            for file_id in await _files(ctx, batch):
+            others = await doubles.stop(ctx, batch) if batch.creates > 1 else []
+            if any(other.status not in TERMINAL for other in others):
+                await ctx.postpone(batch, DOUBLE_ENDS_S)
+                return True
+            for file_id in await _files(ctx, batch, others):
                 await ctx.upstream.delete_file(file_id)
                 async with ctx.database.transaction() as conn:
                     await store.move_batch(conn, "forget_file", ctx.server, batch, file_id=file_id)
@@ -283,9 +289,11 @@ async def clean_one(ctx: Context) -> bool:
     return True
 
 
-async def _files(ctx: Context, batch: Batch) -> list[str]:
-    """Every file of the batch, with those of uploads that acted without our knowing."""
+async def _files(ctx: Context, batch: Batch, others: Sequence[UpstreamBatch]) -> list[str]:
+    """Every file of the batch and its doubles, with those of uploads that acted unseen."""
     known = [batch.output_file_id, batch.error_file_id, batch.input_file_id]
+    for other in others:
+        known += [other.output_file_id, other.error_file_id]
     stray: list[str] = []
     if batch.uploads > 1 or batch.input_file_id is None:
         stray = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)

@@ -15,7 +15,7 @@ from openaibatching.server import store
 from openaibatching.server.config import Settings
 from openaibatching.server.db import Database
 from openaibatching.server.errors import LeaseLost
-from openaibatching.server.model import Batch
+from openaibatching.server.model import Batch, Lease
 from openaibatching.server.upstream import Upstream
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 300.0
@@ -47,7 +47,7 @@ class Context:
     upstream: Upstream
     clock: Callable[[], datetime] | None = None
     server: int = field(default_factory=_new_server_number)
-    _held: dict[uuid.UUID, asyncio.Task[object]] = field(default_factory=dict)
+    _held: dict[Lease, asyncio.Task[object]] = field(default_factory=dict)
 
     def now(self) -> datetime | None:
         """The time if a test owns the clock, else None for the database's own now()."""
@@ -60,28 +60,29 @@ class Context:
         The lease is kept alive by `renew` and given back at the end, whatever happens, so that
         a step that fails is tried again later and never at once.
         """
+        held = [id_ for id_, _ in self._held]
         async with self.database.transaction() as conn:
-            batch = await store.take_batch(conn, self.server, states, self.now())
-        # Ours already: the session that proves it was lost for a moment, and another of our own
-        # loops found the lease free. Whoever works on it goes on.
-        if batch is None or batch.id in self._held:
+            batch = await store.take_batch(conn, self.server, states, held, self.now())
+        if batch is None:
             yield None
             return
         task = asyncio.current_task()
         assert task is not None
-        self._held[batch.id] = task
+        # By its lease and not by its id: the transaction that ends a step gives the batch back, and
+        # the next step may have it before this one has left here.
+        self._held[batch.lease] = task
         try:
             yield batch
         except BaseException:
             await self._release(batch, backoff_s(batch.tries))
             raise
         finally:
-            del self._held[batch.id]
+            del self._held[batch.lease]
 
     async def postpone(self, batch: Batch, wait_s: float) -> None:
         """Give the batch back; its next turn is in `wait_s` seconds."""
         async with self.database.transaction() as conn:
-            await store.release_batch(conn, self.server, batch.id, wait_s, self.now())
+            await store.release_batch(conn, self.server, batch, wait_s, self.now())
 
     async def _release(self, batch: Batch, wait_s: float) -> None:
         # Being cancelled must not leave the lease behind; being without a database may, since
@@ -97,6 +98,6 @@ class Context:
             return
         async with self.database.transaction() as conn:
             ours = await store.renew_leases(conn, self.server, list(held))
-        for id_ in held.keys() - ours:
-            if self._held.get(id_) is held[id_]:
-                held[id_].cancel(LeaseLost.__name__)
+        for lease in held.keys() - ours:
+            if lease in self._held:
+                held[lease].cancel(LeaseLost.__name__)

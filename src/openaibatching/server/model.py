@@ -129,12 +129,17 @@ class Request:
         return self.state in ("completed", "failed") and self.answer is None
 
 
+Lease = tuple[uuid.UUID, int]
+"""A batch's id, and how often it has been leased: two leases of one batch are never the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is sent to OpenAI at once, and how far it has come."""
+    """What is sent to OpenAI at once, and how far it has come. `leases` numbers this lease."""
 
     id: uuid.UUID
     state: str
+    leases: int
     endpoint: str
     model: str
     requests: int
@@ -142,6 +147,7 @@ class Batch:
     tries: int
     downloads: int
     uploads: int
+    creates: int
     upstream_id: str | None
     upstream_status: str | None
     input_file_id: str | None
@@ -154,7 +160,13 @@ class Batch:
     created_at: datetime
     attempted_at: datetime | None
     submitted_at: datetime | None
+    next_at: datetime
     now: datetime
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that this was read under."""
+        return self.id, self.leases
 
     @property
     def names(self) -> dict[str, str]:

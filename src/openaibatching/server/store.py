@@ -18,7 +18,16 @@ from psycopg.rows import class_row
 from openaibatching.server.config import LEASE_S
 from openaibatching.server.db import QUERIES, Connection, Database, execute
 from openaibatching.server.errors import LeaseLost
-from openaibatching.server.model import REQUEST_STATES, Batch, Call, Queued, Request, Result, Stuck
+from openaibatching.server.model import (
+    REQUEST_STATES,
+    Batch,
+    Call,
+    Lease,
+    Queued,
+    Request,
+    Result,
+    Stuck,
+)
 
 ANSWER_BYTES_INLINE = 65_536
 
@@ -210,13 +219,21 @@ async def insert_batch(
 
 
 async def take_batch(
-    conn: Connection, server: int, states: Sequence[str], now: datetime | None
+    conn: Connection,
+    server: int,
+    states: Sequence[str],
+    held: Sequence[uuid.UUID],
+    now: datetime | None,
 ) -> Batch | None:
-    """Lease the batch in one of `states` whose turn came first, if there is one."""
+    """Lease the batch in one of `states` whose turn came first, if there is one.
+
+    `held` are the batches that this server works on already.
+    """
     params = {
         "server": server,
         "states": list(states),
-        "lease": timedelta(seconds=LEASE_S),
+        "held": list(held),
+        "duration": timedelta(seconds=LEASE_S),
         "now": now,
     }
     cur = await execute(conn, "take_batch", params, class_row(Batch))
@@ -228,17 +245,28 @@ async def due_states(conn: Connection, now: datetime | None) -> list[str]:
     return [row[0] for row in await (await execute(conn, "due_states", {"now": now})).fetchall()]
 
 
-async def renew_leases(conn: Connection, server: int, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Which of these leases are still ours; they now last LEASE_S longer."""
-    params = {"server": server, "ids": list(ids), "lease": timedelta(seconds=LEASE_S)}
-    return {row[0] for row in await (await execute(conn, "renew_leases", params)).fetchall()}
+async def renew_leases(conn: Connection, server: int, leases: Sequence[Lease]) -> set[Lease]:
+    """Make these leases last LEASE_S longer; those that have not gone to another server."""
+    params = {
+        "server": server,
+        "ids": [id_ for id_, _ in leases],
+        "leases": [number for _, number in leases],
+        "duration": timedelta(seconds=LEASE_S),
+    }
+    return set(await (await execute(conn, "renew_leases", params)).fetchall())
 
 
 async def release_batch(
-    conn: Connection, server: int, id_: uuid.UUID, wait_s: float, now: datetime | None
+    conn: Connection, server: int, batch: Batch, wait_s: float, now: datetime | None
 ) -> None:
     """Give the batch back; its next turn is in `wait_s` seconds."""
-    params = {"server": server, "id": id_, "wait": timedelta(seconds=wait_s), "now": now}
+    params = {
+        "server": server,
+        "id": batch.id,
+        "lease": batch.leases,
+        "wait": timedelta(seconds=wait_s),
+        "now": now,
+    }
     await execute(conn, "release_batch", params)
 
 
@@ -251,7 +279,7 @@ async def move_batch(
     conn: Connection, transition: str, server: int, batch: Batch, **values: Any
 ) -> None:
     """Run one of the named batch transitions. Raises LeaseLost if it found no row."""
-    params = {"server": server, "id": batch.id, **values}
+    params = {"server": server, "id": batch.id, "lease": batch.leases, **values}
     if await _value(conn, transition, params) is None:
         raise LeaseLost(f"batch {batch.id}: {transition} found it in other hands")
 
@@ -361,7 +389,7 @@ async def finish_collect(
     conn: Connection, server: int, batch: Batch, now: datetime | None
 ) -> Books:
     """Every request of the batch has its result. Raises LeaseLost."""
-    params = {"server": server, "id": batch.id, "now": now}
+    params = {"server": server, "id": batch.id, "lease": batch.leases, "now": now}
     cur = await execute(conn, "finish_collect", params, class_row(Books))
     books: Books | None = await cur.fetchone()
     if books is None:

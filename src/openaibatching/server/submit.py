@@ -117,7 +117,7 @@ async def _try_create(ctx: Context, batch: Batch) -> None:
         await _create(ctx, batch)
     except UpstreamRefused as error:
         if _file_invisible(error) and batch.tries < FILE_INVISIBLE_TRIES_MAX:
-            await _undo(ctx, batch, backoff_s(batch.tries))
+            await _undo(ctx, batch, backoff_s(batch.tries), refused=True)
         else:
             await _refused(ctx, batch, error)
     except (UpstreamBusy, UpstreamDenied) as error:
@@ -126,7 +126,7 @@ async def _try_create(ctx: Context, batch: Batch) -> None:
             return
         wait_s = error.retry_after or backoff_s(batch.tries, first=5)
         log.warning("create_refused", **batch.names, **journal.said(error), wait_s=wait_s)
-        await _undo(ctx, batch, wait_s)
+        await _undo(ctx, batch, wait_s, refused=True)
     except UpstreamError as error:
         async with ctx.database.transaction() as conn:
             await store.move_batch(conn, "note_unknown", ctx.server, batch, now=ctx.now())
@@ -140,7 +140,7 @@ async def _create(ctx: Context, batch: Batch) -> None:
         await store.lock_creates(conn)
         if await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR:
             log.warning("creations_full", **batch.names, wait_s=CREATES_FULL_S)
-            await store.release_batch(conn, ctx.server, batch.id, CREATES_FULL_S, ctx.now())
+            await store.release_batch(conn, ctx.server, batch, CREATES_FULL_S, ctx.now())
             return
         await store.move_batch(conn, "start_create", ctx.server, batch, now=ctx.now())
     # A process that was paused here for longer than its lease must not send: another server
@@ -173,26 +173,14 @@ async def _find_created(ctx: Context, batch: Batch) -> None:
     if found:
         log.info("batch_adopted", **batch.names, upstream_batch=found[0].id)
         await _created(ctx, batch, found[0].id, found[0].status)
-        for double in found[1:]:
-            await _stop_double(ctx, batch, double.id)
         return
     settled = batch.attempted_at + timedelta(seconds=ctx.settings.batch_settle_s)
     if batch.now >= settled:
         log.warning("create_repeated", **batch.names)
-        await _undo(ctx, batch, 0)
+        await _undo(ctx, batch, 0, refused=False)
     else:
         left = (settled - batch.now).total_seconds()
         await ctx.postpone(batch, min(left, LOOK_AGAIN_S))
-
-
-async def _stop_double(ctx: Context, batch: Batch, upstream_id: str) -> None:
-    # Only a create that acted later than BATCH_SETTLE_S can leave one. It costs money, but it must
-    # not hold up the batch that was adopted.
-    log.error("batch_doubled", **batch.names, double=upstream_id)
-    try:
-        await ctx.upstream.cancel(upstream_id)
-    except UpstreamError as error:
-        log.error("double_runs_on", **batch.names, double=upstream_id, **journal.said(error))
 
 
 def _file_invisible(error: UpstreamRefused) -> bool:
@@ -200,10 +188,10 @@ def _file_invisible(error: UpstreamRefused) -> bool:
     return error.param in ("file_id", "input_file_id") and "find file" in error.message
 
 
-async def _undo(ctx: Context, batch: Batch, wait_s: float) -> None:
+async def _undo(ctx: Context, batch: Batch, wait_s: float, *, refused: bool) -> None:
     async with ctx.database.transaction() as conn:
-        await store.move_batch(conn, "undo_create", ctx.server, batch)
-        await store.release_batch(conn, ctx.server, batch.id, wait_s, ctx.now())
+        await store.move_batch(conn, "undo_create", ctx.server, batch, refused=int(refused))
+        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now())
 
 
 async def _later(ctx: Context, batch: Batch, error: UpstreamError) -> dict[str, object]:

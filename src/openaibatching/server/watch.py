@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from openaibatching.server import journal, store
+from openaibatching.server import doubles, journal, store
 from openaibatching.server.context import Context, backoff_s, jittered
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.model import Batch
@@ -33,6 +33,8 @@ async def watch_one(ctx: Context) -> bool:
             return False
         assert batch.upstream_id is not None
         try:
+            if batch.creates > 1:
+                await doubles.stop(ctx, batch)
             seen = await _look(ctx, batch, batch.upstream_id)
         except UpstreamError as error:
             poll_s = ctx.settings.batch_poll_s
@@ -65,6 +67,7 @@ async def watch_one(ctx: Context) -> bool:
                     batch,
                     status=seen.status,
                     wait=timedelta(seconds=wait),
+                    turn=batch.next_at,
                     now=ctx.now(),
                 )
     return True

@@ -176,20 +176,22 @@ select pg_try_advisory_lock_shared(9487, %(server)s::int) as held;
 
 -- name: take_batch
 -- The oldest turn in one of these states that nobody works on. A lease ends by time (a server
--- that is paused) or with the session of its server (one that was killed).
+-- that is paused) or with the session of its server (one that was killed). `held`: what this
+-- server works on itself, which counts even while the session that proves it is interrupted.
 update batch
-   set lease_by = %(server)s::int,
-       lease_until = coalesce(%(now)s::timestamptz, now()) + %(lease)s::interval
+   set lease_by = %(server)s::int, leases = leases + 1,
+       lease_until = coalesce(%(now)s::timestamptz, now()) + %(duration)s::interval
  where id = (
    select id from batch
     where state = any(%(states)s::text[])
       and next_at <= coalesce(%(now)s::timestamptz, now())
       and is_free(lease_by, lease_until, coalesce(%(now)s::timestamptz, now()))
+      and (lease_by is distinct from %(server)s::int or id <> all(%(held)s::uuid[]))
     order by next_at limit 1
     for update skip locked)
-returning id, state, endpoint, model, requests, tokens, tries, downloads, uploads,
+returning id, state, leases, endpoint, model, requests, tokens, tries, downloads, uploads, creates,
           upstream_id, upstream_status, input_file_id, output_file_id, error_file_id, errors,
-          completed, failed, requeued, created_at, attempted_at, submitted_at,
+          completed, failed, requeued, created_at, attempted_at, submitted_at, next_at,
           coalesce(%(now)s::timestamptz, now()) as now;
 
 -- name: due_states
@@ -200,15 +202,19 @@ select distinct state from batch
    and is_free(lease_by, lease_until, coalesce(%(now)s::timestamptz, now()));
 
 -- name: renew_leases
-update batch set lease_until = now() + %(lease)s::interval
- where lease_by = %(server)s::int and id = any(%(ids)s::uuid[])
-returning id;
+-- A row that does not come back has gone to somebody else. One whose step has just given it back
+-- itself comes, and stays as it is.
+update batch
+   set lease_until = case when lease_by = %(server)s::int then now() + %(duration)s::interval end
+  from unnest(%(ids)s::uuid[], %(leases)s::int[]) as held(id, lease)
+ where batch.id = held.id and leases = lease
+returning batch.id, lease;
 
 -- name: release_batch
 update batch
    set lease_by = null, lease_until = null, tries = tries + 1,
        next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval
- where id = %(id)s::uuid and lease_by = %(server)s::int;
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int;
 
 -- ===== submit =====
 
@@ -219,35 +225,42 @@ update batch
 update batch
    set state = 'uploading', uploads = uploads + 1,
        attempted_at = coalesce(%(now)s::timestamptz, now())
- where id = %(id)s::uuid and lease_by = %(server)s::int and state in ('claimed', 'uploading')
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state in ('claimed', 'uploading')
 returning id;
 
 -- name: finish_upload
 -- batch: uploading -> uploaded
 update batch set state = 'uploaded', tries = 0, input_file_id = %(input_file_id)s::text,
        lease_by = null, lease_until = null
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'uploading'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'uploading'
 returning id;
 
 -- name: start_create
 -- batch: uploaded -> creating
 -- Committed before the create is sent: from here on its outcome may be unknown.
 update batch
-   set state = 'creating', attempted_at = coalesce(%(now)s::timestamptz, now())
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'uploaded'
+   set state = 'creating', creates = creates + 1,
+       attempted_at = coalesce(%(now)s::timestamptz, now())
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'uploaded'
 returning id;
 
 -- name: note_unknown
 -- The create came back without an outcome: from now on BATCH_SETTLE_S is waited for it.
 update batch set attempted_at = coalesce(%(now)s::timestamptz, now())
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'creating'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'creating'
 returning id;
 
 -- name: undo_create
 -- batch: creating -> uploaded
--- The create certainly did not act: OpenAI said so, or it is not there after BATCH_SETTLE_S.
-update batch set state = 'uploaded'
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'creating'
+-- `refused`: OpenAI said that the create did not act. Else it was not there after BATCH_SETTLE_S,
+-- and may still come: then there is a double.
+update batch set state = 'uploaded', creates = creates - %(refused)s::int
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'creating'
 returning id;
 
 -- name: finish_create
@@ -257,7 +270,8 @@ update batch
        upstream_status = %(status)s::text, submitted_at = coalesce(%(now)s::timestamptz, now()),
        next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval,
        lease_by = null, lease_until = null
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'creating'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'creating'
 returning id;
 
 -- name: refuse_batch
@@ -267,7 +281,8 @@ returning id;
 update batch
    set state = 'ended', tries = 0, upstream_status = 'failed', errors = %(errors)s::bytea,
        ended_at = coalesce(%(now)s::timestamptz, now()), lease_by = null, lease_until = null
- where id = %(id)s::uuid and lease_by = %(server)s::int and state in ('uploading', 'creating')
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state in ('uploading', 'creating')
 returning id;
 
 -- name: read_bodies
@@ -279,12 +294,16 @@ select r.id, p.body from request r join payload p using (seq)
 -- ===== watch =====
 
 -- name: note_status
+-- `turn` is the turn that was taken: a webhook that came during the look has given it another.
 update batch
    set upstream_status = %(status)s::text,
        tries = case when upstream_status = %(status)s::text then tries + 1 else 0 end,
-       next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval,
+       next_at = case when next_at = %(turn)s::timestamptz
+                      then coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval
+                      else next_at end,
        lease_by = null, lease_until = null
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'submitted'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'submitted'
 returning id;
 
 -- name: end_batch
@@ -294,7 +313,8 @@ update batch
        output_file_id = %(output_file_id)s::text, error_file_id = %(error_file_id)s::text,
        errors = %(errors)s::bytea, ended_at = coalesce(%(now)s::timestamptz, now()),
        lease_by = null, lease_until = null
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'submitted'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'submitted'
 returning id;
 
 -- name: wake_batch
@@ -335,7 +355,8 @@ select state, count(*) as n from moved group by state;
 update batch
    set completed = completed + %(completed)s::int, failed = failed + %(failed)s::int,
        requeued = requeued + %(requeued)s::int
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'ended'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'ended'
 returning id;
 
 -- name: read_attempts
@@ -356,14 +377,16 @@ update request set batch_id = %(to_batch_id)s::uuid
 
 -- name: retry_download
 update batch set downloads = downloads + 1
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'ended'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'ended'
 returning id;
 
 -- name: finish_collect
 -- batch: ended -> collected
 update batch set state = 'collected', tries = 0, next_at = coalesce(%(now)s::timestamptz, now()),
        lease_by = null, lease_until = null
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'ended'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'ended'
 returning completed, failed, requeued;
 
 -- name: note_event
@@ -406,14 +429,16 @@ update batch
    set input_file_id = nullif(input_file_id, %(file_id)s::text),
        output_file_id = nullif(output_file_id, %(file_id)s::text),
        error_file_id = nullif(error_file_id, %(file_id)s::text)
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'collected'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'collected'
 returning id;
 
 -- name: close_batch
 -- batch: collected -> closed
 update batch set state = 'closed', closed_at = coalesce(%(now)s::timestamptz, now()),
        lease_by = null, lease_until = null
- where id = %(id)s::uuid and lease_by = %(server)s::int and state = 'collected'
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'collected'
 returning id;
 
 -- name: forget_requests

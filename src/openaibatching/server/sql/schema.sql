@@ -37,6 +37,7 @@ create table batch (
   tokens          bigint not null,             -- estimated input tokens, see call.py
   tries           int not null default 0,      -- looks or failures in this state: paces the next
   uploads         int not null default 0,      -- above 1: a stray file of ours may be upstream
+  creates         int not null default 0,      -- not refused; above 1: so may a second batch
   downloads       int not null default 0,      -- readings of the result files that were broken
   upstream_id     text unique,
   upstream_status text,                        -- the last that OpenAI told
@@ -55,6 +56,7 @@ create table batch (
   next_at         timestamptz not null default now(),   -- when it wants to be looked at
   lease_by        int,                         -- the server that works on it, see take_batch
   lease_until     timestamptz,
+  leases          int not null default 0,      -- how often it was leased: only the last one counts
   -- A half-finished batch is impossible, and its books balance.
   check ((state = 'closed') = (closed_at is not null)),
   check (state not in ('uploaded', 'creating', 'submitted') or input_file_id is not null),

@@ -1,0 +1,30 @@
+"""Doubles: other batches at OpenAI with our key, made by a create that acted after it was given up.
+
+Only a create that acts later than BATCH_SETTLE_S can leave one. It costs money, so it is stopped as
+soon as it is seen; and in the end its files are deleted, like all that is ours.
+"""
+
+from __future__ import annotations
+
+from openaibatching.server import journal
+from openaibatching.server.context import Context
+from openaibatching.server.errors import UpstreamError
+from openaibatching.server.model import Batch
+from openaibatching.server.upstream import TERMINAL, UpstreamBatch
+
+log = journal.get()
+
+
+async def stop(ctx: Context, batch: Batch) -> list[UpstreamBatch]:
+    """Every double of the batch; those that still run are asked to stop. Raises UpstreamError."""
+    found = await ctx.upstream.find_batches(batch.id, batch.created_at)
+    doubles = [other for other in found if other.id != batch.upstream_id]
+    for double in doubles:
+        if double.status in (*TERMINAL, "cancelling"):
+            continue
+        log.error("batch_doubled", **batch.names, double=double.id)
+        try:
+            await ctx.upstream.cancel(double.id)
+        except UpstreamError as error:
+            log.error("double_runs_on", **batch.names, double=double.id, **journal.said(error))
+    return doubles

@@ -1,0 +1,100 @@
+"""A lease says who works on a batch: exactly one step of one server, handed on without a gap."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from openaibatching.server import store
+from openaibatching.server.context import Context
+from openaibatching.server.errors import LeaseLost
+from openaibatching.server.form import form_one
+from support.steps import chat, put
+from support.world import Clock
+
+
+async def formed(ctx: Context, clock: Clock) -> None:
+    await put(ctx, chat("leased"))
+    clock.advance(1)
+    assert await form_one(ctx)
+
+
+async def test_the_next_step_may_have_the_batch_before_the_last_one_has_left(
+    ctx: Context, clock: Clock
+) -> None:
+    await formed(ctx, clock)
+    async with ctx.lease(("claimed",)) as batch:
+        assert batch is not None
+        await ctx.postpone(batch, 0)
+        async with ctx.lease(("claimed",)) as handed_on:
+            assert handed_on is not None
+            assert handed_on.id == batch.id
+            with pytest.raises(LeaseLost):
+                await move(ctx, batch)
+            await move(ctx, handed_on)
+
+
+async def test_nobody_else_of_this_server_takes_what_one_works_on(
+    ctx: Context, clock: Clock
+) -> None:
+    # No session holds this server's number here, so to the others its lease is free.
+    await formed(ctx, clock)
+    async with ctx.lease(("claimed",)) as batch, ctx.lease(("claimed",)) as second:
+        assert batch is not None
+        assert second is None
+
+
+async def test_a_step_that_fails_late_gives_back_its_own_lease_only(
+    ctx: Context, clock: Clock
+) -> None:
+    await formed(ctx, clock)
+    late = ctx.lease(("claimed",))
+    batch = await late.__aenter__()
+    assert batch is not None
+    await ctx.postpone(batch, 0)
+    async with ctx.lease(("claimed",)) as handed_on:
+        assert handed_on is not None
+        error = RuntimeError("late")
+        assert not await late.__aexit__(RuntimeError, error, None)
+        await move(ctx, handed_on)
+
+
+async def test_renewing_stops_the_step_whose_lease_went_to_another_server(
+    ctx: Context, clock: Clock
+) -> None:
+    await formed(ctx, clock)
+    other = Context(ctx.settings, ctx.database, ctx.upstream, clock)
+    holding = asyncio.Event()
+
+    async def work() -> None:
+        async with ctx.lease(("claimed",)):
+            holding.set()
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await holding.wait()
+    await ctx.renew()
+    assert not working.done()
+    async with other.lease(("claimed",)) as taken:
+        assert taken is not None
+        await ctx.renew()
+        with pytest.raises(asyncio.CancelledError, match="LeaseLost"):
+            await working
+        await move(other, taken)
+
+
+async def test_renewing_leaves_a_step_alone_that_has_just_given_its_batch_back(
+    ctx: Context, clock: Clock
+) -> None:
+    await formed(ctx, clock)
+    async with ctx.lease(("claimed",)) as batch:
+        assert batch is not None
+        await ctx.postpone(batch, 0)
+        await ctx.renew()
+        await asyncio.sleep(0)  # where a cancellation would arrive
+
+
+async def move(ctx: Context, batch: store.Batch) -> None:
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(conn, "start_upload", ctx.server, batch, now=ctx.now())
