@@ -10,6 +10,7 @@ from openaibatching.server import store
 from openaibatching.server.context import Context
 from openaibatching.server.errors import LeaseLost
 from openaibatching.server.form import form_one
+from openaibatching.server.model import Batch
 from support.steps import chat, put
 from support.world import Clock
 
@@ -95,6 +96,6 @@ async def test_renewing_leaves_a_step_alone_that_has_just_given_its_batch_back(
         await asyncio.sleep(0)  # where a cancellation would arrive
 
 
-async def move(ctx: Context, batch: store.Batch) -> None:
+async def move(ctx: Context, batch: Batch) -> None:
     async with ctx.database.transaction() as conn:
         await store.move_batch(conn, "start_upload", ctx.server, batch, now=ctx.now())
