@@ -41,8 +41,10 @@ bench: .venv/dev ## the door beside a server that does nothing, in one run
 SEEDS ?= 3
 FIRST ?= 0
 
+KINDS ?= days processes memory
+
 soak: .venv/dev ## SEEDS=n worlds of faults and kills, and the books at their ends
-	@cd tests && ../.venv/bin/python -m soak.seeded --seeds $(SEEDS) --first $(FIRST)
+	@cd tests && ../.venv/bin/python -m soak --seeds $(SEEDS) --first $(FIRST) --kinds $(KINDS)
 
 # ----- virtual environments, made once and again when pyproject.toml changes -----
 

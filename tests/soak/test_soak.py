@@ -6,11 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from soak.seeded import run_world
+from soak import days, memory, processes
 from support.postgres import Cluster
 
+embedded = pytest.mark.parametrize("cluster", ["embedded"], indirect=True)
 
-@pytest.mark.parametrize("cluster", ["embedded"], indirect=True)
+
+@embedded
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_days_of_trouble_end_well(cluster: Cluster, tmp_path: Path, seed: int) -> None:
+    assert days.run_world(seed, cluster, tmp_path).wrong == []
+
+
 @pytest.mark.parametrize("seed", [0])
-def test_a_seeded_world_ends_well(cluster: Cluster, tmp_path: Path, seed: int) -> None:
-    assert run_world(seed, cluster, tmp_path).wrong == []
+def test_servers_and_databases_that_die_lose_and_repeat_nothing(tmp_path: Path, seed: int) -> None:
+    assert processes.run_world(seed, tmp_path).wrong == []
+
+
+@embedded
+def test_memory_stays_flat(cluster: Cluster, tmp_path: Path) -> None:
+    assert memory.run_world(0, cluster, tmp_path, waves=8, calls=1500).wrong == []

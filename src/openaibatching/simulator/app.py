@@ -115,9 +115,9 @@ class Api:
                 raise _no_file(file.id)
         size = file.content.size
         stop_at = size // 2 if dice.hits("truncated_download") else None
-        broken = int(size * dice.draw("broken", file.number)) if size else None
-        if not dice.hits("garbled_download"):
-            broken = None
+        broken = None
+        if size and file.reads <= dice.faults.content_reads and dice.hits("garbled_download"):
+            broken = int(size * dice.draw("broken", file.number))
         return ContentReply(file.content, stop_at=stop_at, broken=broken)
 
     async def delete_file(self, request: Request) -> Response:

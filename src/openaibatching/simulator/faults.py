@@ -41,7 +41,7 @@ class Faults:
     # Downloads.
     truncated_download: float = 0.0
     garbled_download: float = 0.0
-    """One byte is broken in this read only; the file is sound."""
+    """One byte is broken in this one of the first `content_reads` reads; the file is sound."""
     content_502: float = 0.0
     content_404: float = 0.0
     content_reads: int = 2
