@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
+import psycopg
 
 from openaibatching.server.model import ID_PREFIX
 from support.door import WAIT, Door, refused
@@ -77,6 +78,44 @@ async def test_answers_come_with_the_lines_when_they_are_waited_for(lively: Door
 async def test_time_that_is_up_leaves_the_unfinished_ones_pending(quiet: Door) -> None:
     output = await post(quiet, line("c", chat("bulk time is up")), Prefer="wait=0.1")
     assert output[0]["response"]["status_code"] == 202
+
+
+async def test_lines_come_as_they_finish_when_that_is_preferred(sent: Door) -> None:
+    # One is finished already; the others stay in progress.
+    done, *open_ = [chat(f"bulk in any order {n}") for n in range(3)]
+    reply = await sent.client.post(CHAT, json=done)
+    async with sent.client.stream(
+        "POST", "/v1/requests", headers=JSONL | {"Prefer": "wait=20, order=finished"},
+        content=jsonl(
+            line("open", open_[0]), line("bad", {"model": 1}), line("done", done),
+            line("open too", open_[1]), line("done again", done),
+        ),
+    ) as bulk:  # fmt: skip
+        assert bulk.headers["preference-applied"] == "wait, order=finished"
+        lines = bulk.aiter_lines()
+        assert json.loads(await anext(lines))["custom_id"] == "bad"
+        with psycopg.connect(sent.database_url) as conn:
+            conn.execute(
+                "update openaibatching.request set state = 'completed', finished_at = now(),"
+                " status_code = 200 where id = %s::uuid",
+                [reply.json()["id"].removeprefix(ID_PREFIX)],
+            )
+            conn.execute(
+                "update openaibatching.payload p set answer = '{\"a\":1}'"
+                " from openaibatching.request r where r.seq = p.seq and r.id = %s::uuid",
+                [reply.json()["id"].removeprefix(ID_PREFIX)],
+            )
+        for custom_id in ("done", "done again"):
+            output = json.loads(await anext(lines))
+            assert output["custom_id"] == custom_id
+            assert output["response"]["body"]["a"] == 1
+
+
+async def test_time_that_is_up_ends_any_order_too(quiet: Door) -> None:
+    lines = [line(f"c{n}", chat(f"bulk any order {n}")) for n in range(3)]
+    output = await post(quiet, *lines, Prefer="wait=0.1, order=finished")
+    assert {each["custom_id"] for each in output} == {"c0", "c1", "c2"}
+    assert {each["response"]["status_code"] for each in output} == {202}
 
 
 async def test_two_lines_with_one_body_are_one_request(quiet: Door) -> None:

@@ -13,6 +13,7 @@ from openai.resources.responses import AsyncResponses as OfficialResponses
 from openai.types.chat import ChatCompletion as OfficialChatCompletion
 from openai.types.responses import Response as OfficialResponse
 
+from openaibatching.client.bulk import goes_alone
 from openaibatching.client.options import (
     CopyOptions,
     Options,
@@ -27,6 +28,7 @@ from openaibatching.client.signatures import (
     answering_parsed,
     answering_retrieved,
 )
+from openaibatching.client.together_async import AsyncTogether
 from openaibatching.client.waiting import StillPending, holding
 from openaibatching.types import (
     BatchRequest,
@@ -181,6 +183,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         super().__init__(**settled)
         without_environment(self, options)
         self.wait = wait
+        self._together = AsyncTogether(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]
         self,
@@ -194,7 +197,10 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         """The same client with some options changed."""
         settled = renamed(batch_server_url, batch_server_api_key, options)
         kept = {"wait": self.wait if wait is None else wait, **_extra_kwargs}
-        return super().copy(**settled, _extra_kwargs=kept)
+        made = super().copy(**settled, _extra_kwargs=kept)
+        if (made._client, made.base_url) == (self._client, self.base_url):
+            made._together = self._together  # the calls of both may travel together
+        return made
 
     with_options = copy  # type: ignore[assignment]
 
@@ -209,6 +215,12 @@ class AsyncOpenAIBatching(AsyncOpenAI):
                 pause = hold.pause(pending.headers, monotonic())
             await sleep(pause)
         return await super().request(cast_to, options, **stream)
+
+    async def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
+        alone: Any = super()._send_request
+        if goes_alone(self._client, stream, options):
+            return await alone(request, stream=stream, **options)
+        return await self._together.send(request, alone)
 
     async def _process_response(self, *, response: Any, **rest: Any) -> Any:
         if self.wait and response.status_code == 202:

@@ -12,6 +12,7 @@ from openai.resources.responses import Responses as OfficialResponses
 from openai.types.chat import ChatCompletion as OfficialChatCompletion
 from openai.types.responses import Response as OfficialResponse
 
+from openaibatching.client.bulk import goes_alone
 from openaibatching.client.options import (
     CopyOptions,
     Options,
@@ -21,6 +22,7 @@ from openaibatching.client.options import (
 )
 from openaibatching.client.results import adapted, prepared, to_responses
 from openaibatching.client.signatures import creating, parsing, retrieving, returning
+from openaibatching.client.together_sync import Together
 from openaibatching.client.waiting import StillPending, holding
 from openaibatching.types import (
     BatchRequest,
@@ -171,6 +173,7 @@ class OpenAIBatching(OpenAI):
         super().__init__(**settled)
         without_environment(self, options)
         self.wait = wait
+        self._together = Together(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]
         self,
@@ -184,7 +187,10 @@ class OpenAIBatching(OpenAI):
         """The same client with some options changed."""
         settled = renamed(batch_server_url, batch_server_api_key, options)
         kept = {"wait": self.wait if wait is None else wait, **_extra_kwargs}
-        return super().copy(**settled, _extra_kwargs=kept)
+        made = super().copy(**settled, _extra_kwargs=kept)
+        if (made._client, made.base_url) == (self._client, self.base_url):
+            made._together = self._together  # the calls of both may travel together
+        return made
 
     with_options = copy  # type: ignore[assignment]
 
@@ -199,6 +205,12 @@ class OpenAIBatching(OpenAI):
                 pause = hold.pause(pending.headers, monotonic())
             sleep(pause)
         return super().request(cast_to, options, **stream)
+
+    def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
+        alone: Any = super()._send_request
+        if goes_alone(self._client, stream, options):
+            return alone(request, stream=stream, **options)
+        return self._together.send(request, alone)
 
     def _process_response(self, *, response: Any, **rest: Any) -> Any:
         if self.wait and response.status_code == 202:

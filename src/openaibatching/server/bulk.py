@@ -3,7 +3,7 @@
 Lines are stored as they arrive, one commit for a few hundred of them, while the next ones are
 read; a caller that sends faster than the database stores is held back by TCP. What each line is to
 be answered is noted on a roll, which goes to disk when it grows. The answers are written when the
-input has been read to its end, in its order, from what the database then says. So memory is flat
+input has been read to its end, from what the database then says (bulk_out.py). So memory is flat
 however many lines there are, and a caller that reads nothing before it has sent everything gets
 through.
 """
@@ -11,29 +11,23 @@ through.
 from __future__ import annotations
 
 import asyncio
-import tempfile
-import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from functools import partial
-from typing import IO
+from collections.abc import AsyncIterator, Sequence
 
-import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
-from openaibatching.server import bulk_lines, errors, incoming, replies, store
-from openaibatching.server.accept import OUTAGE_S_MAX
+from openaibatching.server import bulk_lines, bulk_out, errors, incoming, replies
 from openaibatching.server.bulk_lines import MEDIA_TYPES, Entry
 from openaibatching.server.config import Settings
 from openaibatching.server.door import Door
 from openaibatching.server.lines import Lines
-from openaibatching.server.model import Call, Request
+from openaibatching.server.model import Call
+from openaibatching.server.roll import Roll
 
 LINES_AT_ONCE = 256
 BYTES_AT_ONCE = 4_000_000
 ENVELOPE_BYTES_MAX = 65_536
 """What a line may have beside its body: custom_id, url, idempotency_key."""
-ROLL_BYTES_IN_MEMORY = 1_000_000
 
 
 async def post_requests(door: Door, http: HttpRequest) -> Response:
@@ -45,42 +39,20 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
         await incoming.drain(http)
         raise
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
+    unordered = wait is not None and incoming.preference(http, "order") == "finished"
     roll = Roll()
     try:
         await _take_in(door, http, tenant, roll)
     except BaseException:
         roll.close()
         raise
-    headers = {} if wait is None else {"Preference-Applied": "wait"}
+    headers = {"Retry-After": replies.retry_after(door.ctx.settings.batch_poll_s)}
+    if wait is not None:
+        headers["Preference-Applied"] = "wait, order=finished" if unordered else "wait"
+    give_out = bulk_out.as_they_finish if unordered else bulk_out.in_order
     return StreamingResponse(
-        _give_out(door, roll, wait or 0.0), headers=headers, media_type=MEDIA_TYPES[0]
+        give_out(door, roll, wait or 0.0), headers=headers, media_type=MEDIA_TYPES[0]
     )
-
-
-class Roll:
-    """One entry an input line, in order: written first, then read. Large ones are on disk."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(ROLL_BYTES_IN_MEMORY)  # noqa: SIM115
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(list[Entry])
-
-    def write(self, entries: list[Entry]) -> None:
-        """Add these."""
-        data = self._encoder.encode(entries)
-        self._file.write(len(data).to_bytes(4) + data)
-
-    def read(self) -> Iterator[list[Entry]]:
-        """All of them, from the start, as many at a time as they were written."""
-        self._file.seek(0)
-        while head := self._file.read(4):
-            yield self._decoder.decode(self._file.read(int.from_bytes(head)))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-# ----- in -----
 
 
 async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll) -> None:
@@ -135,46 +107,3 @@ async def _portions(http: HttpRequest, body_bytes_max: int) -> AsyncIterator[lis
     portion.extend(lines.end())
     if portion:
         yield portion
-
-
-# ----- out -----
-
-
-async def _give_out(door: Door, roll: Roll, wait: float) -> AsyncIterator[bytes]:
-    """The output lines, a portion at a time, each when it has finished or time is up."""
-    deadline = asyncio.get_running_loop().time() + wait
-    outage_s = OUTAGE_S_MAX
-    try:
-        for entries in roll.read():
-            ids = list({entry.id for entry in entries if entry.id is not None})
-            await door.deliverer.until_finished(ids, deadline)
-            try:
-                found = await door.read(partial(store.read_requests, ids=ids), outage_s)
-            except errors.DatabaseUnavailable as error:
-                # As a single call would hear it: what is accepted stays so, and may be asked for
-                # again. It is waited for once, not with each portion.
-                outage_s = 0.0
-                yield b"".join(bulk_lines.refused(entry, error) for entry in entries)
-                continue
-            by_id = {request.id: request for request in found}
-            for entry in entries:
-                yield await _answer(door, entry, by_id)
-    finally:
-        roll.close()
-
-
-async def _answer(door: Door, entry: Entry, found: dict[uuid.UUID, Request]) -> bytes:
-    if entry.id is None:
-        return bulk_lines.refused(entry)
-    request = found.get(entry.id)
-    if request is not None and request.answer_left_out:
-        try:
-            request = await door.read(partial(store.read_request, id_=request.id))
-        except errors.DatabaseUnavailable as error:
-            return bulk_lines.refused(entry, error)
-    if request is None:
-        return bulk_lines.refused(entry, errors.NotFound("The request was deleted meanwhile."))
-    if request.body_id != entry.body_id:
-        return bulk_lines.refused(entry, errors.IdempotencyKeyReused())
-    reply = replies.reply(request, door.ctx.settings.batch_poll_s)
-    return bulk_lines.answered(entry, request.id, reply)

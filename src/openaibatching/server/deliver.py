@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import suppress
 
 from openaibatching.server import store
@@ -17,7 +17,7 @@ from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.model import Request
 
-LOOK_S = 5.0
+LOOK_S, LOOK_AGAIN_S = 5.0, 0.25
 IDS_AT_ONCE = 64
 
 
@@ -72,20 +72,25 @@ class Deliverer:
                 del self._waiting[id_]
         return None if future.cancelled() else future.result()
 
-    async def until_finished(self, ids: Sequence[uuid.UUID], deadline: float) -> None:
-        """Returns when all of these have finished, or at `deadline` (the event loop's time)."""
+    async def next_finished(self, ids: Collection[uuid.UUID], deadline: float) -> list[uuid.UUID]:
+        """Those of `ids` that have finished, as soon as it is one; none at `deadline` (the event
+        loop's time), or when the server stops."""
         loop = asyncio.get_running_loop()
         while ids and not self._closing and loop.time() < deadline:
             news = self._news  # taken before the look, so that nothing falls between the two
+            looked_at = loop.time()
             try:
                 async with self._database.statement() as conn:
-                    if await store.all_finished(conn, ids):
-                        return
+                    if found := await store.which_finished(conn, list(ids)):
+                        return found
             except DatabaseUnavailable:
                 pass  # looked at again
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(deadline, loop.time() + LOOK_S)):
+                async with asyncio.timeout_at(min(deadline, looked_at + LOOK_S)):
                     await news.wait()
+                    # Many ends are told one by one, and each look is at all that are waited for.
+                    await asyncio.sleep(looked_at + LOOK_AGAIN_S - loop.time())
+        return []
 
     async def run(self) -> None:
         """Read the waiting requests when told to, until cancelled."""

@@ -18,6 +18,7 @@ DRAIN_BYTES_MAX = 64 * 1024 * 1024
 """How much of a refused body is still read, so that its sender gets to read the refusal."""
 
 _PREFERENCES = re.compile(r'(?:[^",]|"[^"]*"|")+')
+_ANY_VALUE = re.compile(r'"?([^"]*)"?')
 _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
 
 
@@ -31,15 +32,21 @@ def tenant(http: HttpRequest, keyring: Keyring) -> str:
 
 
 def wait_s(http: HttpRequest, most: float) -> float | None:
-    """Seconds of `Prefer: wait=N` (RFC 7240), at most `most`; None without one.
+    """Seconds of `Prefer: wait=N`, at most `most`; None without one."""
+    seconds = preference(http, "wait", _SECONDS)
+    return None if seconds is None else min(float(seconds), most)
+
+
+def preference(http: HttpRequest, name: str, pattern: re.Pattern[str] = _ANY_VALUE) -> str | None:
+    """What `Prefer: name=value` (RFC 7240) says, quoted or not; the first that fits `pattern`.
 
     What is not understood is ignored, as the RFC wants it.
     """
-    for preference in _PREFERENCES.findall(",".join(http.headers.getlist("prefer"))):
-        name, _, value = preference.partition(";")[0].partition("=")
-        seconds = _SECONDS.fullmatch(value.strip())
-        if name.strip().lower() == "wait" and seconds:
-            return min(float(seconds[1]), most)
+    for given in _PREFERENCES.findall(",".join(http.headers.getlist("prefer"))):
+        key, _, value = given.partition(";")[0].partition("=")
+        found = pattern.fullmatch(value.strip())
+        if key.strip().lower() == name and found:
+            return found[1]
     return None
 
 

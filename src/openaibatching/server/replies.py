@@ -32,8 +32,7 @@ def reply(request: Request, poll_s: float) -> Reply:
     """What the call itself is answered now. `poll_s`: how soon asking again makes sense."""
     headers = {"X-Batching-Id": request_id(request.id), "X-Batching-Status": request.state}
     if not request.finished:
-        wait = min(RETRY_AFTER_S_MAX, max(1, math.ceil(poll_s)))
-        headers["Retry-After"] = str(wait)
+        headers["Retry-After"] = retry_after(poll_s)
         return Reply(202, _with_members(_dump(_pending(request)), request), headers)
     if request.state != "completed":
         headers["x-should-retry"] = "false"
@@ -42,6 +41,11 @@ def reply(request: Request, poll_s: float) -> Reply:
     assert request.answer is not None
     assert request.status_code is not None
     return Reply(request.status_code, _with_members(request.answer, request), headers)
+
+
+def retry_after(poll_s: float) -> str:
+    """In whole seconds, when asking again makes sense."""
+    return str(min(RETRY_AFTER_S_MAX, max(1, math.ceil(poll_s))))
 
 
 def _pending(request: Request) -> dict[str, Any]:

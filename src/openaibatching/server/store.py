@@ -73,9 +73,10 @@ async def read_request(conn: Connection, id_: uuid.UUID) -> Request | None:
     return await cur.fetchone()
 
 
-async def all_finished(conn: Connection, ids: Sequence[uuid.UUID]) -> bool:
-    """Whether none of these requests is unfinished."""
-    return bool(await _value(conn, "all_finished", {"ids": list(ids)}))
+async def which_finished(conn: Connection, ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of `ids` whose request has finished."""
+    cur = await execute(conn, "which_finished", {"ids": list(ids)})
+    return [row[0] for row in await cur.fetchall()]
 
 
 async def read_finished_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:

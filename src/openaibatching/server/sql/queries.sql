@@ -47,9 +47,8 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
                           or octet_length(p.answer) <= %(answer_bytes_max)s::int)
  where r.id = any(%(ids)s::uuid[]);
 
--- name: all_finished
-select not exists (
-  select from request where id = any(%(ids)s::uuid[]) and finished_at is null) as finished;
+-- name: which_finished
+select id from request where id = any(%(ids)s::uuid[]) and finished_at is not null;
 
 -- name: read_finished_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,

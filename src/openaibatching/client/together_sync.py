@@ -1,0 +1,131 @@
+"""Calls in the air together travel together: the half for threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from openaibatching.client import bulk
+from openaibatching.client.bulk import Company
+
+Send = Callable[..., Any]
+
+
+@dataclass(eq=False)
+class _Call:
+    """A call that waits for its response; None tells it to go alone."""
+
+    request: Any
+    answered: Future[Any]
+    send: Send
+
+
+class Together:
+    """Gathers the calls that other threads make while some are in the air."""
+
+    def __init__(self, http_client: Any, base_path: str) -> None:
+        """`base_path` is that of the API, `/v1/`."""
+        self.http_client, self.base_path = http_client, base_path
+        self._lock = threading.Lock()
+        self._queues: defaultdict[Company, list[_Call]] = defaultdict(list)
+        self._timers: dict[Company, threading.Timer] = {}
+        self._in_flight: Counter[Company] = Counter()
+        self._no_bulk_door = False
+
+    def send(self, request: Any, send: Send) -> Any:
+        """The HTTP response to `request`, which `send` sends alone."""
+        company = None if self._no_bulk_door else bulk.company(request, self.base_path)
+        if company is None:
+            return send(request, stream=False)
+        call = self._queued(company, request, send)
+        response = None if call is None else call.answered.result()
+        if response is not None:
+            return response
+        try:
+            return send(request, stream=False)
+        finally:
+            self._landed(company)
+
+    def _queued(self, company: Company, request: Any, send: Send) -> _Call | None:
+        """The call in its queue; None if it may go alone at once."""
+        with self._lock:
+            seconds = bulk.linger_s(self._in_flight[company])
+            if not seconds and company not in self._timers:
+                self._in_flight[company] += 1
+                return None
+            call = _Call(request, Future(), send)
+            self._queues[company].append(call)
+            if company not in self._timers:
+                self._timers[company] = threading.Timer(seconds, self._flush, (company,))
+                self._timers[company].daemon = True
+                self._timers[company].start()
+            return call
+
+    def _landed(self, company: Company) -> None:
+        with self._lock:
+            self._in_flight[company] -= 1
+            waited_for = company in self._timers
+        if waited_for:
+            self._flush(company)
+
+    def _flush(self, company: Company) -> None:
+        with self._lock:
+            timer = self._timers.pop(company, None)
+            calls = self._queues.pop(company, [])
+            portions = list(bulk.portions([len(call.request.content) for call in calls]))
+            self._in_flight[company] += len(portions) if calls else 0
+        if timer is not None:
+            timer.cancel()
+        if len(calls) == 1:
+            calls[0].answered.set_result(None)
+        elif calls:
+            for portion in portions:
+                # A thread of its own: no caller may have to read the answers of the others.
+                threading.Thread(
+                    target=self._travel, args=(company, calls[portion]), daemon=True
+                ).start()
+
+    def _travel(self, company: Company, calls: Sequence[_Call]) -> None:
+        """One bulk call."""
+        error: BaseException
+        try:
+            self._exchange(company, calls)
+            error = bulk.cut_off(calls[0].request, "the bulk reply ended too early")
+        except BaseException as failure:
+            error = failure
+        self._landed(company)
+        for call in calls:
+            if not call.answered.done():
+                call.answered.set_exception(error)
+
+    def _exchange(self, company: Company, calls: Sequence[_Call]) -> None:
+        requests = [call.request for call in calls]
+        lines = [bulk.line(request, self.base_path, n) for n, request in enumerate(requests)]
+        request = bulk.bulk_request(self.http_client, company, b"".join(lines))
+        started = monotonic()
+        reply = calls[0].send(request, stream=True)
+        try:
+            if bulk.is_bulk_reply(reply):
+                reading = bulk.Reading(reply, requests, started)
+                for chunk in reply.iter_bytes():
+                    try:
+                        for place, response in reading.feed(chunk, monotonic()):
+                            calls[place].answered.set_result(response)
+                    except (ValueError, IndexError) as error:
+                        raise bulk.cut_off(request, str(error)) from error
+                return
+            content = reply.read()
+        finally:
+            reply.close()
+        alone = reply.status_code in bulk.NO_BULK_DOOR
+        self._no_bulk_door |= alone
+        with self._lock:
+            self._in_flight[company] += len(calls) if alone else 0
+        for call in calls:
+            answer = None if alone else bulk.copied(reply, content, call.request)
+            call.answered.set_result(answer)

@@ -1,0 +1,138 @@
+"""The bulk door, out: the output lines of a roll, in its order or as their requests finish."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from functools import partial
+
+from openaibatching.server import bulk_lines, errors, replies, store
+from openaibatching.server.accept import OUTAGE_S_MAX
+from openaibatching.server.bulk_lines import Entry
+from openaibatching.server.door import Door
+from openaibatching.server.model import Request
+from openaibatching.server.roll import Roll
+
+WINDOW_LINES = 20_000
+"""So many lines are looked at together when they come as they finish: memory is bounded by it."""
+READ_AT_ONCE = 256
+
+
+async def in_order(door: Door, roll: Roll, wait: float) -> AsyncIterator[bytes]:
+    """The output lines, a portion at a time, each when it has finished or time is up."""
+    deadline = _now() + wait
+    reader = _Reader(door)
+    try:
+        for entries in roll.read():
+            left = _ids(entries)
+            while left and (found := await door.deliverer.next_finished(left, deadline)):
+                left -= set(found)
+            async for lines in reader.answer(entries):
+                yield lines
+    finally:
+        roll.close()
+
+
+async def as_they_finish(door: Door, roll: Roll, wait: float) -> AsyncIterator[bytes]:
+    """The output lines in whatever order their requests finish, and the others when time is up."""
+    deadline = _now() + wait
+    reader = _Reader(door)
+    try:
+        for entries in _windows(roll):
+            left: dict[uuid.UUID | None, list[Entry]] = {}
+            for entry in entries:
+                left.setdefault(entry.id, []).append(entry)
+            async for lines in reader.answer(left.pop(None, [])):  # refused when they were read
+                yield lines
+            while found := await door.deliverer.next_finished(_ids_of(left), deadline):
+                async for lines in reader.answer(e for id_ in found for e in left.pop(id_)):
+                    yield lines
+            async for lines in reader.answer(e for some in left.values() for e in some):
+                yield lines
+    finally:
+        roll.close()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _ids(entries: Iterable[Entry]) -> set[uuid.UUID]:
+    return {entry.id for entry in entries if entry.id is not None}
+
+
+def _ids_of(left: Collection[uuid.UUID | None]) -> list[uuid.UUID]:
+    return [id_ for id_ in left if id_ is not None]
+
+
+def _windows(roll: Roll) -> Iterator[list[Entry]]:
+    window: list[Entry] = []
+    for entries in roll.read():
+        window += entries
+        if len(window) >= WINDOW_LINES:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+class _Reader:
+    """Reads what the entries are to be answered, a few hundred at a time."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._outage_s = OUTAGE_S_MAX
+
+    async def answer(self, entries: Iterable[Entry]) -> AsyncIterator[bytes]:
+        """The output lines of these entries, in their order."""
+        for portion in _portions(entries):
+            try:
+                query = partial(store.read_requests, ids=list(_ids(portion)))
+                found = await self._door.read(query, self._outage_s)
+            except errors.DatabaseUnavailable as error:
+                # As a single call would hear it: what is accepted stays so, and may be asked for
+                # again. It is waited for once, not with each portion.
+                self._outage_s = 0.0
+                yield b"".join(bulk_lines.refused(entry, error) for entry in portion)
+                continue
+            by_id = {request.id: request for request in found}
+            lines: list[bytes] = []
+            for entry in portion:
+                request = None if entry.id is None else by_id.get(entry.id)
+                if request is not None and request.answer_left_out:
+                    # A large one goes out by itself, so that no two are in memory at once.
+                    yield b"".join(lines)
+                    lines = []
+                    yield await self._large(entry, request)
+                else:
+                    lines.append(self._line(entry, request))
+            yield b"".join(lines)
+
+    async def _large(self, entry: Entry, request: Request) -> bytes:
+        try:
+            found = await self._door.read(partial(store.read_request, id_=request.id))
+        except errors.DatabaseUnavailable as error:
+            return bulk_lines.refused(entry, error)
+        return self._line(entry, found)
+
+    def _line(self, entry: Entry, request: Request | None) -> bytes:
+        if entry.id is None:
+            return bulk_lines.refused(entry)
+        if request is None:
+            return bulk_lines.refused(entry, errors.NotFound("The request was deleted meanwhile."))
+        if request.body_id != entry.body_id:
+            return bulk_lines.refused(entry, errors.IdempotencyKeyReused())
+        reply = replies.reply(request, self._door.ctx.settings.batch_poll_s)
+        return bulk_lines.answered(entry, request.id, reply)
+
+
+def _portions(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
+    portion: list[Entry] = []
+    for entry in entries:
+        portion.append(entry)
+        if len(portion) == READ_AT_ONCE:
+            yield portion
+            portion = []
+    if portion:
+        yield portion

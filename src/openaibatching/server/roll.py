@@ -1,0 +1,37 @@
+"""The roll: what each line of a bulk call is to be answered, in order; on disk when it grows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import msgspec
+
+from openaibatching.server.bulk_lines import Entry
+
+BYTES_IN_MEMORY = 1_000_000
+
+
+class Roll:
+    """One entry an input line: written first, then read."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(BYTES_IN_MEMORY)  # noqa: SIM115
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(list[Entry])
+
+    def write(self, entries: list[Entry]) -> None:
+        """Add these."""
+        data = self._encoder.encode(entries)
+        self._file.write(len(data).to_bytes(4) + data)
+
+    def read(self) -> Iterator[list[Entry]]:
+        """All of them, from the start, as many at a time as they were written."""
+        self._file.seek(0)
+        while head := self._file.read(4):
+            yield self._decoder.decode(self._file.read(int.from_bytes(head)))
+
+    def close(self) -> None:
+        """Forget it."""
+        self._file.close()
