@@ -68,7 +68,9 @@ def faults(seed: int) -> Faults:
         line_500=some(0.1), line_429=some(0.1), request_timeout_line=some(0.05),
         null_file_id=some(0.1), empty_file_id=some(0.5), lying_counts=some(0.5),
         unknown_status=some(0.3), unknown_fields=some(0.5), expire=some(0.2),
-        cancel_from_outside=some(0.1),
+        cancel_from_outside=some(0.1), late_upload=some(0.2), upload_500_after_acting=some(0.3),
+        missing_fields=some(0.5), polls_blackout=some(0.3), polls_blackout_s=2.0,
+        stuck_cancelling=some(1.0), stuck_cancelling_s=2.0,
     )  # fmt: skip
 
 
