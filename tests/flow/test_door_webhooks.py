@@ -6,15 +6,17 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from openaibatching.simulator import Faults, Simulator
 from openaibatching.simulator.webhooks import sign
 from support.door import WAIT, Door, open_door, refused
 from support.postgres import Cluster
-from support.world import until
+from support.world import Clock, until
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="
 # The official SDK's test vector.
@@ -136,6 +138,39 @@ async def test_a_good_one_makes_its_batch_be_looked_at_at_once(hooked: Door) -> 
     await until(woken)
     again = await hooked.client.get(f"/v1/responses/{call.json()['id']}", headers=WAIT)
     assert again.json()["batching"]["batch_id"] == batch_id
+
+
+async def test_twice_late_out_of_order_or_with_two_signatures_each_still_tells(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    clock = Clock()
+    simulator = Simulator(
+        lag=100,
+        clock=lambda: clock().timestamp(),
+        webhook_url="http://127.0.0.1:9/not-yet",
+        webhook_secret=SECRET,
+        faults=Faults(
+            seed=2, webhook_duplicated=0.5, webhook_late=0.5, webhook_late_s=0.2,
+            webhook_out_of_order=0.5, webhook_two_secrets=0.5,
+        ),
+    )  # fmt: skip
+    async with open_door(
+        cluster, tmp_path, simulator=simulator, batch_poll_s=3600, batch_requests_max=1,
+        openai_webhook_secret=SECRET,
+    ) as door:  # fmt: skip
+        simulator.webhook_url = f"{door.service.url}/webhooks/openai"
+        ids = []
+        for n in range(8):
+            call = await door.client.post(
+                "/v1/responses", json={"model": "gpt-4o", "input": f"told {n}"}
+            )
+            ids.append(call.json()["id"])
+        for id_ in ids:
+            await door.in_batch(id_)
+        clock.advance(100)  # all end at once, and nobody would look for an hour
+        for id_ in ids:
+            reply = await door.client.get(f"/v1/responses/{id_}", headers=WAIT)
+            assert reply.status_code == 200
 
 
 async def test_a_replay_or_a_forgery_makes_nobody_ask_openai(hooked: Door) -> None:

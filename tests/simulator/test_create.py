@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import openai
@@ -5,6 +6,7 @@ import pytest
 
 from simulator.kit import CHAT, World, said, world
 
+AS_JSON: Any = {"headers": {"Content-Type": "application/json"}}
 GOOD = {"input_file_id": "file-x", "endpoint": CHAT, "completion_window": "24h"}
 
 
@@ -30,9 +32,43 @@ def test_a_missing_field_is_named(name: str) -> None:
 def test_an_unknown_endpoint_is_refused_with_the_known_ones() -> None:
     with world() as w:
         message, param, code = refusal(w, {**GOOD, "endpoint": "/v1/invalid/endpoint"})
-        assert message.startswith("Invalid value: '/v1/invalid/endpoint'. Supported values are: ")
-        assert f"'{CHAT}'" in message
+        assert message == (
+            "Invalid value: '/v1/invalid/endpoint'. Supported values are: '/v1/chat/completions', "
+            "'/v1/completions', '/v1/embeddings', '/v1/responses', '/v1/moderations', "
+            "'/v1/images/generations', '/v1/images/edits', and '/v1/videos'."
+        )
         assert (param, code) == ("endpoint", "invalid_value")
+
+
+def test_ids_of_other_things_are_refused_by_their_beginning() -> None:
+    with world() as w:
+        assert refusal(w, {**GOOD, "input_file_id": "wrong-id"}) == (
+            "Invalid 'input_file_id': 'wrong-id'. Expected an ID that begins with 'file'.",
+            "input_file_id",
+            "invalid_value",
+        )
+        for call in (w.client.batches.retrieve, w.client.batches.cancel):
+            with pytest.raises(openai.BadRequestError) as refused:
+                call("invalid")
+            assert refused.value.response.json()["error"] == {
+                "message": "Invalid 'batch_id': 'invalid'. "
+                "Expected an ID that begins with 'batch'.",
+                "type": "invalid_request_error",
+                "param": "batch_id",
+                "code": "invalid_value",
+            }
+
+
+def test_a_lone_surrogate_is_kept_and_disturbs_nobody() -> None:
+    with world() as w:
+        raw = json.dumps({**GOOD, "metadata": {"note": "\ud800"}}).encode()
+        made = w.client.post("/batches", content=raw, cast_to=object, options=AS_JSON)
+        assert isinstance(made, dict)
+        assert w.client.batches.retrieve(made["id"]).metadata == {"note": "\ud800"}
+        assert [batch.id for batch in w.client.batches.list()] == [made["id"]]
+        raw = json.dumps({**GOOD, "endpoint": "\ud800"}).encode()
+        with pytest.raises(openai.BadRequestError, match="Invalid value"):
+            w.client.post("/batches", content=raw, cast_to=object, options=AS_JSON)
 
 
 @pytest.mark.parametrize("window", ["1h", "48h", ""])
@@ -98,6 +134,8 @@ def test_a_new_batch_is_validating_and_has_counted_nothing() -> None:
         assert batch.output_file_id is batch.error_file_id is None
         assert batch.errors is None
         assert batch.expires_at == batch.created_at + 86400
+        assert batch.usage
+        assert batch.usage.total_tokens == 0
 
 
 def test_a_file_that_is_not_there_fails_the_batch_and_not_the_call() -> None:
@@ -174,8 +212,16 @@ def test_what_does_not_exist_is_a_404_in_openais_shape() -> None:
                 "param",
                 "code",
             }
-        with pytest.raises(openai.NotFoundError, match="No batch found"):
-            w.client.batches.cancel("batch_x")
+            assert refused.value.request_id
+        for call in (w.client.batches.retrieve, w.client.batches.cancel):
+            with pytest.raises(openai.NotFoundError) as refused:
+                call("batch_x")
+            assert refused.value.response.json()["error"] == {
+                "message": "No batch found with id 'batch_x'.",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": None,
+            }
 
 
 def test_a_wrong_method_is_a_405() -> None:
@@ -183,6 +229,7 @@ def test_a_wrong_method_is_a_405() -> None:
         with pytest.raises(openai.APIStatusError) as refused:
             w.client.delete("/batches/batch_x", cast_to=object)
         assert refused.value.status_code == 405
+        assert refused.value.request_id
 
 
 def test_a_wrong_key_is_refused_and_never_repeated_whole() -> None:
@@ -198,5 +245,14 @@ def test_a_wrong_key_is_refused_and_never_repeated_whole() -> None:
 def test_any_key_will_do_unless_keys_are_given_but_none_will_not() -> None:
     with world() as w:
         w.strict(api_key="anything").batches.list()
-        with pytest.raises(openai.AuthenticationError):
+        with pytest.raises(openai.AuthenticationError, match="Missing bearer or basic") as refused:
             w.client.get("/batches", cast_to=object, options={"headers": {"Authorization": ""}})
+        assert refused.value.code is None
+
+
+def test_every_reply_has_an_id_of_its_own() -> None:
+    with world() as w:
+        replies = [w.client.batches.with_raw_response.list() for _ in range(2)]
+        ids = {reply.headers["x-request-id"] for reply in replies}
+        assert len(ids) == 2
+        assert all(id_.startswith("req_") for id_ in ids)

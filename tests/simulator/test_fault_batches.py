@@ -34,6 +34,18 @@ def test_statuses_and_members_may_be_new() -> None:
         assert lax.batches.retrieve(batch.id).status == "completed"
 
 
+def test_members_may_be_missing() -> None:
+    with world(faults=Faults(missing_fields=1)) as w:
+        batch = w.create(said("a"), metadata={"key": "k"})
+        assert set(batch.to_dict()) == {
+            "id", "object", "endpoint", "input_file_id", "completion_window", "status",
+            "created_at", "metadata",
+        }  # fmt: skip
+        batch = w.client.batches.retrieve(batch.id)
+        assert set(batch.to_dict()) & {"expires_at", "request_counts", "usage", "model"} == set()
+        assert len(w.read(batch.output_file_id)) == 1
+
+
 def test_finalizing_may_take_long() -> None:
     with world(lag=10, faults=Faults(stuck_finalizing=1, stuck_finalizing_s=600)) as w:
         id_ = w.create(said("a")).id
@@ -58,6 +70,25 @@ def test_a_stuck_batch_does_nothing_until_it_expires() -> None:
         assert w.sim.ledger.lines == 0
 
 
+def test_a_batch_may_expire_later_than_it_says() -> None:
+    with world(faults=Faults(stuck=1, expires_late=1)) as w:
+        id_ = w.create(said("a")).id
+        w.clock.advance(86400 + 1799)
+        assert w.client.batches.retrieve(id_).status == "in_progress"
+        w.clock.advance(1)
+        batch = w.client.batches.retrieve(id_)
+        assert batch.status == "expired"
+        assert batch.expires_at == batch.created_at + 86400
+        assert batch.expired_at == batch.expires_at + 1800
+
+
+def test_a_late_expiry_does_no_harm_to_what_is_done_in_time() -> None:
+    with world(lag=100, faults=Faults(expires_late=1)) as w:
+        id_ = w.create(said("a")).id
+        w.clock.advance(100)
+        assert w.client.batches.retrieve(id_).status == "completed"
+
+
 def test_a_batch_may_expire_half_done() -> None:
     with world(faults=Faults(expire=1)) as w:
         batch = w.finish(said(*"abcdef"))
@@ -78,6 +109,17 @@ def test_a_batch_may_be_cancelled_from_outside() -> None:
         assert batch.status == "cancelled"
         assert len(w.read(batch.output_file_id)) == 3
         assert w.read(batch.error_file_id)[0]["error"]["code"] == "batch_cancelled"
+
+
+def test_cancelling_may_take_long() -> None:
+    with world(lag=100, faults=Faults(stuck_cancelling=1)) as w:
+        id_ = w.create(said(*"abcdef")).id
+        w.clock.advance(50)
+        w.client.batches.cancel(id_)
+        w.clock.advance(609)
+        assert w.client.batches.retrieve(id_).status == "cancelling"
+        w.clock.advance(1)
+        assert w.client.batches.retrieve(id_).status == "cancelled"
 
 
 def test_a_batch_may_be_refused_without_a_line() -> None:

@@ -1,6 +1,7 @@
 """Faults of single calls: what acted, what was answered."""
 
 import time
+from email.utils import parsedate_to_datetime
 
 import openai
 import pytest
@@ -42,6 +43,26 @@ def test_a_lost_upload_reply_leaves_a_file_behind() -> None:
         assert len(w.sim.files()) == 1
 
 
+def test_an_upload_can_act_and_answer_500() -> None:
+    with world(faults=Faults(upload_500_after_acting=1)) as w:
+        with pytest.raises(openai.InternalServerError):
+            w.upload(said("a"))
+        assert len(w.sim.files()) == 1
+
+
+def test_a_late_upload_acts_after_its_reply() -> None:
+    with world(faults=Faults(late_upload=1, late_s=20)) as w:
+        for _ in range(2):  # once by a 503, once by a cut
+            with pytest.raises((openai.InternalServerError, openai.APIConnectionError)):
+                w.upload(said("a"))
+        w.clock.advance(19.9)
+        assert w.client.files.list().data == []
+        w.clock.advance(0.2)
+        found = w.client.files.list().data
+        assert [file.filename for file in found] == ["in.jsonl", "in.jsonl"]
+        assert w.client.batches.retrieve(create(w, found[0].id)).status == "completed"
+
+
 def test_a_create_can_act_and_answer_500() -> None:
     with world(faults=Faults(create_500_after_acting=1)) as w:
         with pytest.raises(openai.InternalServerError):
@@ -74,14 +95,20 @@ def test_an_error_comes_instead_of_acting(status: int) -> None:
         assert w.sim.batches() == []
 
 
-def test_every_other_429_names_no_time_to_come_back() -> None:
+def test_a_429_names_seconds_or_a_date_or_no_time_to_come_back() -> None:
     with world(faults=Faults(error_429=1)) as w:
-        named = []
-        for _ in range(4):
-            with pytest.raises(openai.RateLimitError) as refused:
-                w.client.batches.list()
-            named.append("retry-after" in refused.value.response.headers)
-        assert named == [True, False, True, False]
+        for _ in range(2):
+            named = []
+            for _ in range(3):
+                with pytest.raises(openai.RateLimitError) as refused:
+                    w.client.batches.list()
+                named.append(refused.value.response.headers.get("retry-after"))
+            seconds, date, nothing = named
+            assert seconds == "1"
+            assert date
+            now = parsedate_to_datetime(refused.value.response.headers["date"])
+            assert 0 <= (parsedate_to_datetime(date) - now).total_seconds() < 30
+            assert nothing is None
 
 
 def test_html_comes_instead_of_json() -> None:
@@ -124,6 +151,17 @@ def test_polls_fail_and_nothing_else() -> None:
         assert len(w.client.batches.list().data) == 1
 
 
+def test_polls_of_a_batch_fail_for_an_hour() -> None:
+    with world(faults=Faults(polls_blackout=1)) as w:
+        batch = w.create(said("a"))
+        w.clock.advance(3599)
+        with pytest.raises(openai.InternalServerError):
+            w.client.batches.retrieve(batch.id)
+        assert [one.status for one in w.client.batches.list()] == ["completed"]
+        w.clock.advance(1)
+        assert w.client.batches.retrieve(batch.id).status == "completed"
+
+
 def test_a_download_breaks_off_in_the_middle() -> None:
     with world() as w:
         batch = w.finish(said("a"))
@@ -133,6 +171,17 @@ def test_a_download_breaks_off_in_the_middle() -> None:
             w.client.files.content(batch.output_file_id)
         w.sim.faults = Faults()
         assert len(w.read(batch.output_file_id)) == 1
+
+
+def test_a_download_may_be_short_without_any_sign_of_it() -> None:
+    with world() as w:
+        batch = w.finish(said(*"abcdef"))
+        sound = w.client.files.content(batch.output_file_id or "").content
+        w.sim.faults = Faults(short_download=1)
+        assert (
+            w.client.files.content(batch.output_file_id or "").content == (sound[: len(sound) // 2])
+        )
+        assert w.client.files.retrieve(batch.output_file_id or "").bytes == len(sound)
 
 
 def test_a_garbled_download_is_sound_the_next_time() -> None:

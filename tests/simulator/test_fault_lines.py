@@ -153,6 +153,16 @@ def test_a_poisoned_line_fails_its_batch_without_being_named() -> None:
         assert w.finish(said("[[simulate:poison]]")).status == "failed"
 
 
+def test_a_poisoned_line_may_say_under_which_code() -> None:
+    with world() as w:
+        batch = w.finish(said("fine", "[[simulate:poison=billing_hard_limit_reached]]"))
+        assert batch.errors
+        assert batch.errors.data
+        assert [(error.code, error.line) for error in batch.errors.data] == [
+            ("billing_hard_limit_reached", None)
+        ]
+
+
 def test_a_retry_of_the_same_body_is_drawn_anew() -> None:
     with world(faults=Faults(seed=3, line_500=0.5)) as w:
         statuses = {w.answer(chat("hi"))["status_code"] for _ in range(12)}

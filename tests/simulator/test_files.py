@@ -1,8 +1,11 @@
+import socket
+import time
 from typing import Any
 
 import openai
 import pytest
 
+from openaibatching.simulator import Limits
 from simulator.kit import chat, line, said, world
 
 
@@ -88,6 +91,32 @@ def test_a_deleted_file_is_gone() -> None:
                 call(file.id)
 
 
+def test_an_upload_that_breaks_off_leaves_nothing() -> None:
+    with world() as w:
+        host, port = w.url.removeprefix("http://").removesuffix("/v1").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(
+                b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n"
+                b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+                b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{}'
+            )
+            deadline = time.monotonic() + 30
+            while not w.sim.requests.count("POST /files"):
+                assert time.monotonic() < deadline
+        assert w.client.files.list().data == []
+
+
+def test_a_file_larger_than_any_may_be_is_refused() -> None:
+    with world(limits=Limits(file_bytes=1000)) as w:
+        assert w.client.files.create(file=("in.jsonl", b"{}" + b" " * 998), purpose="batch").id
+        with pytest.raises(openai.APIStatusError, match="Maximum file size") as refused:
+            w.client.files.create(file=("in.jsonl", b"{}" + b" " * 999), purpose="batch")
+        assert refused.value.status_code == 413
+        assert len(w.sim.files()) == 1
+    assert Limits().file_bytes == 512 * 1024 * 1024
+
+
 def test_files_are_listed_newest_first_and_in_pages() -> None:
     with world() as w:
         ids = [w.upload(said(str(number))).id for number in range(5)]
@@ -107,8 +136,6 @@ def test_a_page_of_files_has_its_bounds(limit: int) -> None:
 
 
 def test_uploads_are_limited_per_minute() -> None:
-    from openaibatching.simulator import Limits
-
     with world(limits=Limits(uploads_per_minute=2)) as w:
         w.upload(said("1"))
         w.upload(said("2"))

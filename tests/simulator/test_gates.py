@@ -6,7 +6,8 @@ from typing import Any
 import openai
 import pytest
 
-from simulator.kit import World, said, world
+from openaibatching.simulator import body_sha256
+from simulator.kit import World, chat, said, world
 
 
 def aside(call: Callable[[], Any]) -> "Future[Any]":
@@ -107,8 +108,14 @@ def test_gates_can_be_set_from_another_process() -> None:
 
 def test_wrong_gates_are_refused() -> None:
     with world() as w:
-        for path, body in (("/gates", {"on": 1}), ("/gates/x/release", None)):
-            with pytest.raises(openai.APIStatusError):
+        wrong: list[tuple[str, object]] = [
+            ("/gates", {"on": 1}),
+            ("/gates", []),
+            ("/gates", None),
+            ("/gates/x/release", None),
+        ]
+        for path, body in wrong:
+            with pytest.raises((openai.BadRequestError, openai.NotFoundError)):
                 control(w, "POST", path, body)
 
 
@@ -129,6 +136,25 @@ def test_the_ledger_and_the_state_can_be_read_from_another_process() -> None:
         }
 
 
+def test_the_ledger_can_be_asked_about_one_body() -> None:
+    with world() as w:
+        w.finish(said("a", "a", "[[simulate:status=500]]", "[[simulate:missing]]"))
+        for text, executed, failed, spoiled in (
+            ("a", 2, 0, 0),
+            ("[[simulate:status=500]]", 0, 1, 0),
+            ("[[simulate:missing]]", 1, 0, 1),
+            ("never sent", 0, 0, 0),
+        ):
+            assert control(w, "POST", "/ledger", chat(text)) == {
+                "sha256": body_sha256(chat(text)),
+                "executed": executed,
+                "failed": failed,
+                "spoiled": spoiled,
+            }
+        with pytest.raises(openai.BadRequestError):
+            control(w, "POST", "/ledger", [])
+
+
 def test_faults_can_be_replaced_from_another_process() -> None:
     with world() as w:
         control(w, "POST", "/faults", {"error_500": 1.0, "seed": 4})
@@ -136,5 +162,7 @@ def test_faults_can_be_replaced_from_another_process() -> None:
             w.client.files.list()
         control(w, "POST", "/faults", {})
         w.client.files.list()
-        with pytest.raises(openai.BadRequestError):
-            control(w, "POST", "/faults", {"no_such": 1})
+        refused: list[object] = [{"no_such": 1}, {"stuck": "x"}, {"stuck": 2}, [], None]
+        for wrong in refused:
+            with pytest.raises(openai.BadRequestError):
+                control(w, "POST", "/faults", wrong)

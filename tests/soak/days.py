@@ -36,7 +36,7 @@ DEATH_SHARE = 0.05
 CALL_TIMEOUT_S = 0.3
 HARD_TIMES = {
     "timeouts": 0.05, "hold_s": 1.0, "content_404": 0.2, "stuck": 0.1, "stuck_finalizing": 0.2,
-    "stuck_finalizing_s": 1068.0, "late_s": 20.0, "file_invisible_s": 30.0,
+    "stuck_finalizing_s": 1068.0, "late_s": 20.0, "file_invisible_s": 30.0, "expires_late": 0.1,
 }  # fmt: skip
 
 

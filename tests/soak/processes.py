@@ -83,7 +83,10 @@ class Servers:
 def run_world(seed: int, folder: Path) -> Report:
     """Live through one seed and check it."""
     report, dice, started = Report("processes", seed), random.Random(seed), time.monotonic()
-    simulator = Simulator(lag=dice.uniform(0.1, 1.0), faults=faults(seed, late_s=0.5))
+    simulator = Simulator(
+        lag=dice.uniform(0.1, 1.0),
+        faults=faults(seed, late_s=0.5, polls_blackout_s=2.0, stuck_cancelling_s=2.0),
+    )
     with running_cluster("embedded") as cluster, running(simulator) as base_url:
         asyncio.run(migrate(cluster.url, wait_s=10))
         env = environment(

@@ -54,6 +54,8 @@ def faults(seed: int, **more: float) -> Faults:
         "empty_body_line": 0.05, "line_500": 0.1, "line_429": 0.1, "request_timeout_line": 0.05,
         "null_file_id": 0.1, "empty_file_id": 0.5, "lying_counts": 0.5, "unknown_status": 0.3,
         "unknown_fields": 0.5, "expire": 0.2, "cancel_from_outside": 0.1,
+        "late_upload": 0.2, "upload_500_after_acting": 0.3, "missing_fields": 0.5,
+        "polls_blackout": 0.3, "stuck_cancelling": 0.5, "short_download": 0.1,
     }  # fmt: skip
     given: dict[str, Any] = {}
     for name, value in {**most, **more}.items():

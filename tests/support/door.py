@@ -81,10 +81,15 @@ class Door:
 
 @asynccontextmanager
 async def open_door(
-    cluster: Cluster, folder: Path, *, lag: float = 0.0, **changes: Any
+    cluster: Cluster,
+    folder: Path,
+    *,
+    lag: float = 0.0,
+    simulator: Simulator | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Door]:
     """A door on a database of its own. `lag`: seconds that OpenAI takes for a batch."""
-    simulator = Simulator(lag=lag)
+    simulator = simulator or Simulator(lag=lag)
     with cluster.database(TEMPLATE) as url, running(simulator) as base_url:
         settings = settings_for(base_url, folder, **changes)
         async with running_service(url, settings, KEYS) as service:

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from openaibatching.simulator.canonical import body_sha256, parse
+from openaibatching.simulator.door import json_reply
 from openaibatching.simulator.faults import Faults
 from openaibatching.simulator.gates import Gate
 
@@ -20,6 +22,7 @@ def routes(simulator: "Simulator") -> list[Route]:
     control = _Control(simulator)
     return [
         Route("/_simulator/ledger", control.ledger, methods=["GET"]),
+        Route("/_simulator/ledger", control.entry, methods=["POST"]),
         Route("/_simulator/state", control.state, methods=["GET"]),
         Route("/_simulator/requests", control.requests, methods=["GET"]),
         Route("/_simulator/faults", control.faults, methods=["POST"]),
@@ -45,39 +48,56 @@ class _Control:
                 "spoiled": ledger.spoiled,
             }
 
-        return JSONResponse(await anyio.to_thread.run_sync(read))
+        return json_reply(await anyio.to_thread.run_sync(read))
+
+    async def entry(self, request: Request) -> Response:
+        """What became of the one body that is posted here, for callers who cannot name it."""
+        body = await _object(request)
+        if body is None:
+            return _refused("expected the body of a call, a JSON object")
+        ledger = self._simulator.ledger
+
+        def read() -> dict[str, Any]:
+            sha = body_sha256(body)
+            return {
+                "sha256": sha,
+                "executed": ledger.counts().get(sha, 0),
+                "failed": ledger.failures.get(sha, 0),
+                "spoiled": ledger.spoiled.get(sha, 0),
+            }
+
+        return json_reply(await anyio.to_thread.run_sync(read))
 
     async def state(self, request: Request) -> Response:
         batches = await anyio.to_thread.run_sync(self._simulator.batches)
         files = await anyio.to_thread.run_sync(self._simulator.files)
-        return JSONResponse({"files": files, "batches": batches})
+        return json_reply({"files": files, "batches": batches})
 
     async def requests(self, request: Request) -> Response:
         counts = self._simulator.requests.counts
-        return JSONResponse({f"{method} {path}": n for (method, path), n in counts.items()})
+        return json_reply({f"{method} {path}": n for (method, path), n in counts.items()})
 
     async def faults(self, request: Request) -> Response:
-        given = await request.json()
+        given = await _object(request)
         known = {field.name for field in dataclasses.fields(Faults)}
-        if not isinstance(given, dict) or not set(given) <= known:
-            return JSONResponse({"error": {"message": f"known are: {sorted(known)}"}}, 400)
+        if given is None or not set(given) <= known:
+            return _refused(f"known are: {sorted(known)}")
         try:
             self._simulator.faults = Faults(**given)
         except ValueError as wrong:
-            return JSONResponse({"error": {"message": str(wrong)}}, 400)
-        return JSONResponse(dataclasses.asdict(self._simulator.faults))
+            return _refused(str(wrong))
+        return json_reply(dataclasses.asdict(self._simulator.faults))
 
     async def add_gate(self, request: Request) -> Response:
-        given = await request.json()
+        given = await _object(request) or {}
         when = given.get("when", "before")
         if when not in ("before", "after") or not isinstance(given.get("on"), str):
-            message = 'expected {"on": "POST /batches", "when": "before" or "after"}'
-            return JSONResponse({"error": {"message": message}}, 400)
-        return JSONResponse(self._simulator.gate(given["on"], when=when).view())
+            return _refused('expected {"on": "POST /batches", "when": "before" or "after"}')
+        return json_reply(self._simulator.gate(given["on"], when=when).view())
 
     async def gate(self, request: Request) -> Response:
         gate = self._gate(request)
-        return _no_gate() if gate is None else JSONResponse(gate.view())
+        return _no_gate() if gate is None else json_reply(gate.view())
 
     async def decide(self, request: Request) -> Response:
         gate, decision = self._gate(request), request.path_params["decision"]
@@ -87,11 +107,24 @@ class _Control:
             gate.release()
         else:
             gate.cut()
-        return JSONResponse(gate.view())
+        return json_reply(gate.view())
 
     def _gate(self, request: Request) -> Gate | None:
         return self._simulator.gates.get(request.path_params["id"])
 
 
+async def _object(request: Request) -> dict[str, Any] | None:
+    """The JSON object that was sent, or None if it is none."""
+    try:
+        given = parse(await request.body())
+    except ValueError:
+        return None
+    return given if isinstance(given, dict) else None
+
+
+def _refused(message: str) -> Response:
+    return json_reply({"error": {"message": message}}, 400)
+
+
 def _no_gate() -> Response:
-    return JSONResponse({"error": {"message": "no such gate"}}, 404)
+    return json_reply({"error": {"message": "no such gate"}}, 404)

@@ -1,7 +1,7 @@
 """The routes of OpenAI's Files and Batches API (facts, sections 1.1 and 1.3)."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from openaibatching.simulator import admin, parameters, upload
 from openaibatching.simulator.door import CutError, Door, json_reply, refused, server_error
-from openaibatching.simulator.errors import ApiError, invalid_value
+from openaibatching.simulator.errors import ApiError, invalid_id, invalid_value
 from openaibatching.simulator.limits import DAY_S
 from openaibatching.simulator.state import Batch, File
 from openaibatching.simulator.wire import ContentReply, Wired
@@ -32,9 +32,9 @@ def build(simulator: "Simulator") -> ASGIApp:
         door.note(request, path.removeprefix("/v1"))
         if isinstance(error, HTTPException) and error.status_code == 405:
             message = f"Not allowed to {request.method} on {path}."
-            return refused(ApiError(405, message, code="method_not_allowed"))
+            return door.named(refused(ApiError(405, message, code="method_not_allowed")))
         message = f"Invalid URL ({request.method} {path})"
-        return refused(ApiError(404, message, code="unknown_url"))
+        return door.named(refused(ApiError(404, message, code="unknown_url")))
 
     routes = [
         door.route("POST", "/files", api.upload_file),
@@ -83,6 +83,10 @@ class Api:
         )
         if sim.dice.hits("file_invisible"):
             file.invisible_until = now + sim.dice.faults.file_invisible_s
+        if sim.dice.hits("late_upload"):
+            file.created = now + sim.dice.faults.late_s
+            self._engine.later(file.created, lambda at: self._engine.store.add_file(file))
+            self._lose_reply()
         return json_reply(self._shown(self._engine.store.add_file(file).view()))
 
     async def list_files(self, request: Request) -> Response:
@@ -108,17 +112,20 @@ class Api:
         """GET /files/{id}/content."""
         file, dice = self._file(request), self._simulator.dice
         file.reads += 1
-        if file.reads <= dice.faults.content_reads:
+        first_reads = file.reads <= dice.faults.content_reads
+        if first_reads:
             if dice.hits("content_502", file.number):
                 raise server_error(502)
             if dice.hits("content_404", file.number):
                 raise _no_file(file.id)
         size = file.content.size
-        stop_at = size // 2 if dice.hits("truncated_download") else None
         broken = None
-        if size and file.reads <= dice.faults.content_reads and dice.hits("garbled_download"):
+        if size and first_reads and dice.hits("garbled_download"):
             broken = int(size * dice.draw("broken", file.number))
-        return ContentReply(file.content, stop_at=stop_at, broken=broken)
+        if dice.hits("truncated_download"):
+            return ContentReply(file.content, size // 2, broken, cut=True)
+        short = first_reads and dice.hits("short_download")
+        return ContentReply(file.content, size // 2 if short else size, broken)
 
     async def delete_file(self, request: Request) -> Response:
         """DELETE /files/{id}. A batch that already runs on it keeps running."""
@@ -133,6 +140,7 @@ class Api:
         """POST /batches: only parameters are refused here, content is judged later."""
         sim = self._simulator
         order = parameters.order(await request.body())
+        self._engine.appear()
         now = sim.clock()
         wait = sim.creates.take(now)
         if wait is not None:
@@ -141,12 +149,17 @@ class Api:
         if file is not None:
             self._check_input(file, now)
         if sim.dice.hits("late_create"):
-            self._engine.create_late(order, now + sim.dice.faults.late_s)
-            if sim.dice.nth("late_reply") % 2:
-                raise server_error(503)
-            raise CutError
+            due = now + sim.dice.faults.late_s
+            self._engine.later(due, lambda at: self._engine.create(order, at))
+            self._lose_reply()
         batch = self._engine.create(order)
         return json_reply(batch.view())
+
+    def _lose_reply(self) -> NoReturn:
+        """What a caller hears of a call that will act later: by turns a 503 and nothing."""
+        if self._simulator.dice.nth("late_reply") % 2:
+            raise server_error(503)
+        raise CutError
 
     def _check_input(self, file: File, now: float) -> None:
         if file.purpose != "batch":
@@ -168,9 +181,12 @@ class Api:
 
     async def get_batch(self, request: Request) -> Response:
         """GET /batches/{id}."""
-        batch = self._batch(request)
+        batch, dice = self._batch(request), self._simulator.dice
+        away_until = batch.created + dice.faults.polls_blackout_s
+        if dice.hits("polls_blackout", batch.number) and self._simulator.clock() < away_until:
+            raise server_error(502)
         view = await self._aside(self._engine.view, batch)
-        if self._simulator.dice.hits("unknown_status"):
+        if dice.hits("unknown_status"):
             view["status"] = "rebalancing"
         return json_reply(view)
 
@@ -198,6 +214,7 @@ class Api:
         return view
 
     def _file(self, request: Request) -> File:
+        self._engine.appear()
         id_ = request.path_params["id"]
         file = self._engine.store.file(id_, self._simulator.clock())
         if file is None:
@@ -208,6 +225,8 @@ class Api:
         self._engine.appear()
         id_ = request.path_params["id"]
         batch = self._engine.store.batch(id_)
+        if batch is None and not id_.startswith("batch"):
+            raise invalid_id("batch_id", id_, "batch")
         if batch is None:
             raise ApiError(404, f"No batch found with id '{id_}'.")
         return batch

@@ -5,11 +5,13 @@ import contextlib
 import dataclasses
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Sequence
 
 from openaibatching.simulator.core import Simulator
 from openaibatching.simulator.faults import Faults
+from openaibatching.simulator.markers import AT_VALIDATION, IN_RESULT
 from openaibatching.simulator.running import running
 
 PORT = 9488
@@ -19,15 +21,51 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = argparse.ArgumentParser(
         prog="openaibatching simulate",
-        description="A stand-in for OpenAI's Files and Batches API, for tests and trials.",
+        description="A stand-in for OpenAI's Files and Batches API, for tests and trials.\n"
+        "Prints the base URL for the SDK, and runs until it is interrupted.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--host", default="127.0.0.1")
-    made.add_argument("--port", type=int, default=PORT)
+    made.add_argument("--host", default="127.0.0.1", help="(default 127.0.0.1)")
+    made.add_argument("--port", type=int, default=PORT, help=f"0 takes a free one (default {PORT})")
     made.add_argument(
-        "--lag", type=float, default=5.0, help="seconds from create to completed (default 5)"
+        "--lag",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="seconds from create to completed (default 5)",
     )
-    made.add_argument("--window", type=float, default=86400.0, help="seconds until a batch expires")
-    made.add_argument("--seed", type=int, default=0, help="chooses which faults strike whom")
+    made.add_argument(
+        "--window",
+        type=float,
+        default=86400.0,
+        metavar="S",
+        help="seconds until a batch expires (default 86400)",
+    )
+    made.add_argument(
+        "--cancel",
+        type=float,
+        metavar="S",
+        help="seconds from cancelling to cancelled (default lag / 10)",
+    )
+    made.add_argument(
+        "--api-key",
+        action="append",
+        metavar="KEY",
+        help="a key that is accepted; repeatable (default any)",
+    )
+    made.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="a model that there is; repeatable (default any but o3-pro)",
+    )
+    made.add_argument(
+        "--creates-per-hour", type=int, default=2000, metavar="N", help="(default 2000)"
+    )
+    made.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="chooses which faults strike whom"
+    )
     made.add_argument(
         "--fault",
         action="append",
@@ -35,8 +73,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a probability such as lose_create_reply=0.05, or a duration; repeatable",
     )
-    made.add_argument("--webhook-url")
-    made.add_argument("--webhook-secret", help="signs the webhooks (whsec_…)")
+    made.add_argument("--webhook-url", metavar="URL", help="where batch.* events are sent")
+    made.add_argument("--webhook-secret", metavar="SECRET", help="what signs them (whsec_…)")
     made.add_argument(
         "--token-limit",
         action="append",
@@ -54,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         simulator = Simulator(
             lag=options.lag,
             window_s=options.window,
+            cancel_s=options.cancel,
+            api_keys=options.api_key,
+            models=options.model,
+            creates_per_hour=options.creates_per_hour,
             faults=_faults(options.seed, options.fault),
             enqueued_token_limits={
                 model: int(value) for model, value in map(_pair, options.token_limit)
@@ -74,6 +116,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             reason = getattr(failure, "strerror", None) or failure
             return _complain(f"cannot listen on {where}: {reason}")
     return 0
+
+
+def _epilog() -> str:
+    kinds = [field.name for field in dataclasses.fields(Faults) if field.name != "seed"]
+    parts = {
+        "Faults": [name for name in kinds if not _is_measure(name)],
+        "Their measures (seconds, or reads)": list(filter(_is_measure, kinds)),
+        "Markers in a body, as in [[simulate:status=500*2]]": sorted(AT_VALIDATION | IN_RESULT),
+    }
+    return "\n\n".join(
+        f"{title}:\n" + textwrap.fill(" ".join(names), 78, initial_indent="  ",
+                                      subsequent_indent="  ")
+        for title, names in parts.items()
+    )  # fmt: skip
+
+
+def _is_measure(name: str) -> bool:
+    return name.endswith("_s") or name == "content_reads"
 
 
 def _faults(seed: int, given: Sequence[str]) -> Faults:

@@ -53,8 +53,9 @@ class Simulator:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if lag < 0 or window_s <= 0:
-            raise ValueError(f"lag={lag}, window_s={window_s}: expected seconds, not negative")
+        if lag < 0 or window_s <= 0 or (cancel_s or 0) < 0:
+            given = f"lag={lag}, window_s={window_s}, cancel_s={cancel_s}"
+            raise ValueError(f"{given}: expected seconds, not negative")
         if webhook_url is not None and not webhook_secret:
             raise ValueError("webhook_url needs a webhook_secret to sign with")
         self.api_keys = None if api_keys is None else frozenset(api_keys)
@@ -103,6 +104,17 @@ class Simulator:
         self.engine.dice = Dice(faults)
         if self._webhooks is not None:
             self._webhooks.dice = self.engine.dice
+
+    @property
+    def webhook_url(self) -> str | None:
+        """Where events go; assign to send them elsewhere. ValueError without a secret."""
+        return self._webhooks.url if self._webhooks else None
+
+    @webhook_url.setter
+    def webhook_url(self, url: str) -> None:
+        if self._webhooks is None:
+            raise ValueError("a simulator that was made without a webhook_secret signs nothing")
+        self._webhooks.url = url
 
     @property
     def ledger(self) -> Ledger:

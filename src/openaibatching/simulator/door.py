@@ -1,15 +1,18 @@
 """What every call goes through: the record, the key, the gates, and trouble on the way."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from openaibatching.simulator.calls import Call
+from openaibatching.simulator.canonical import write
 from openaibatching.simulator.errors import ApiError
 from openaibatching.simulator.gates import When
 from openaibatching.simulator.wire import wire_of
@@ -61,6 +64,10 @@ class Door:
         except CutError as cut:
             await wire_of(request.scope).cut(reset=cut.reset)
             reply = Response()
+        return self.named(reply)
+
+    def named(self, reply: Response) -> Response:
+        """The reply with the headers that each of OpenAI's has, whatever it says."""
         reply.headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
         reply.headers["openai-organization"] = self._simulator.organization
         return reply
@@ -92,11 +99,7 @@ class Door:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         key = key.strip()
         if scheme.lower() != "bearer" or not key:
-            message = (
-                "You didn't provide an API key. You need to provide your API key in an "
-                "Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
-            )
-            raise ApiError(401, message)
+            raise ApiError(401, "Missing bearer or basic authentication in header")
         keys = self._simulator.api_keys
         if keys is not None and key not in keys:
             message = (
@@ -116,9 +119,8 @@ class Door:
         if dice.hits("reset"):
             raise CutError(reset=True)
         if dice.hits("error_429"):
-            # OpenAI names a time to come back, but not always.
-            after = {"retry-after": "1"} if dice.nth("retry_after") % 2 else {}
             message = "Rate limit reached for requests."
+            after = _come_back(dice.nth("retry_after"))
             raise ApiError(429, message, None, "rate_limit_exceeded", "requests", after)
         for status in _SERVER_ERRORS:
             if dice.hits(f"error_{status}"):
@@ -135,8 +137,11 @@ class Door:
         acted = reply.status_code == 200
         if dice.hits("timeouts"):
             await asyncio.sleep(dice.faults.hold_s)
-        if acted and name == "POST /files" and dice.hits("lose_upload_reply"):
-            raise CutError
+        if acted and name == "POST /files":
+            if dice.hits("lose_upload_reply"):
+                raise CutError
+            if dice.hits("upload_500_after_acting"):
+                return refused(server_error(500))
         if acted and name == "POST /batches":
             if dice.hits("lose_create_reply"):
                 raise CutError
@@ -145,9 +150,19 @@ class Door:
         return reply
 
 
+def _come_back(nth: int) -> dict[str, str]:
+    """Retry-After by turns as seconds, as a date (RFC 9110, 10.2.3), and not at all."""
+    if nth % 3 == 1:
+        return {"retry-after": "1"}
+    if nth % 3 == 2:
+        # By the real clock, as the `date` header; whole seconds, so one may be nearly over.
+        return {"retry-after": formatdate(time.time() + 2, usegmt=True)}
+    return {}
+
+
 def refused(refusal: ApiError) -> Response:
     """The reply for a refusal."""
-    return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+    return json_reply(refusal.body(), refusal.status, refusal.headers)
 
 
 def _masked(key: str) -> str:
@@ -155,6 +170,6 @@ def _masked(key: str) -> str:
     return f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 12 else f"{key[:2]}{'*' * 6}"
 
 
-def json_reply(document: Any) -> Response:
-    """A 200 with this document."""
-    return JSONResponse(document)
+def json_reply(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """This document as JSON; it may repeat what a caller sent, lone surrogates too."""
+    return Response(write(document), status, headers, "application/json")

@@ -13,7 +13,7 @@ is done by the thread that looks, under the batch's own lock.
 import math
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from openaibatching.simulator.content import Content, Folder
@@ -23,11 +23,9 @@ from openaibatching.simulator.limits import DAY_S, Limits
 from openaibatching.simulator.lines import Executor
 from openaibatching.simulator.markers import Markers
 from openaibatching.simulator.run import Run
-from openaibatching.simulator.state import Batch, File, Store, Timeline
+from openaibatching.simulator.state import Batch, File, Store
+from openaibatching.simulator.timeline import plan
 from openaibatching.simulator.validate import Validator, problem
-
-# How the lag is shared out: a batch validates, then runs, then writes its files.
-VALIDATED_SHARE, EXECUTED_SHARE = 0.1, 0.9
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,13 @@ class Engine:
         self.ended: Callable[[str, Batch], None] = lambda event, batch: None
         self._executor = Executor(self.ledger, self.markers, settings.limits)
         self._runs: dict[str, Run] = {}
-        self._late: list[tuple[float, Order]] = []
+        self._late: list[tuple[float, Callable[[float], object]]] = []
         self._lock = threading.Lock()
 
     def create(self, order: Order, at: float | None = None) -> Batch:
         """Make a batch; `at` dates one that came into being later than it was asked for."""
         now = self.clock() if at is None else at
-        number = self.store.next_batch_number()
+        number, given = self.store.next_batch_number(), self.settings
         batch = Batch(
             order.endpoint,
             order.input_file_id,
@@ -82,45 +80,27 @@ class Engine:
             order.metadata,
             order.output_expires_s,
             now,
-            self._timeline(now, number),
+            plan(now, number, given.lag, given.window_s, given.cancel_s, self.dice),
             number,
         )
         batch.lying = self.dice.hits("lying_counts", number)
         batch.unknown_fields = self.dice.hits("unknown_fields", number)
+        batch.sparse = self.dice.hits("missing_fields", number)
         return self.store.add_batch(batch)
 
-    def create_late(self, order: Order, due: float) -> None:
-        """Let a batch come into being at `due`."""
+    def later(self, due: float, act: Callable[[float], object]) -> None:
+        """Let something come into being at `due`, which `act` is told."""
         with self._lock:
-            self._late.append((due, order))
-
-    def _timeline(self, now: float, number: int) -> Timeline:
-        lag, hits = self.settings.lag, self.dice.hits
-        times = Timeline(
-            validated=now + lag * VALIDATED_SHARE,
-            executed=now + lag * EXECUTED_SHARE,
-            finished=now + lag,
-            expires=now + self.settings.window_s,
-        )
-        if hits("stuck", number):
-            # "0 of 15 for more than an hour": nothing at all gets done.
-            return replace(times, executed=math.inf, finished=math.inf, lines_share=0.0)
-        if hits("expire", number):
-            times.expires, times.expires_early, times.lines_share = times.executed, True, 0.5
-        elif hits("cancel_from_outside", number):
-            times.cancel_at, times.lines_share = (times.validated + times.executed) / 2, 0.5
-        if hits("stuck_finalizing", number):
-            times.finished += self.dice.faults.stuck_finalizing_s
-        return times
+            self._late.append((due, act))
 
     def appear(self) -> None:
-        """Let late creations come into being that are due."""
+        """Let batches and files come into being that are late and due now."""
         now = self.clock()
+        # Under the lock to the end: whoever looks after this sees what is due.
         with self._lock:
-            due = [late for late in self._late if late[0] <= now]
+            for at, act in [late for late in self._late if late[0] <= now]:
+                act(at)
             self._late = [late for late in self._late if late[0] > now]
-        for at, order in due:
-            self.create(order, at)
 
     def settle(self) -> None:
         """Bring every batch up to now."""
@@ -169,9 +149,9 @@ class Engine:
             self._validate(batch, times.validated)
             return True
         if batch.status == "cancelling":
-            if now < batch.times["cancelling"] + self.settings.cancel_s:
+            ended = batch.times["cancelling"] + times.cancelling_s
+            if now < ended:
                 return False
-            ended = batch.times["cancelling"] + self.settings.cancel_s
             self._finish(batch, "cancelled", ended, "batch_cancelled")
             return True
         if times.cancel_at <= now and "cancelling" not in batch.times:
@@ -186,10 +166,10 @@ class Engine:
 
     def _progress(self, batch: Batch, now: float) -> bool:
         times = batch.timeline
-        overdue = times.expires < times.executed or times.expires_early
-        self._advance(batch, min(now, times.expires))
-        if overdue and now >= times.expires:
-            self._finish(batch, "expired", times.expires, "batch_expired")
+        ends = times.expires + times.overdue_s
+        self._advance(batch, min(now, ends))
+        if now >= ends and (ends < times.executed or times.expires_early):
+            self._finish(batch, "expired", ends, "batch_expired")
             return True
         if now < times.executed:
             return False

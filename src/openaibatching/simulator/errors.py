@@ -43,9 +43,21 @@ def missing(param: str) -> ApiError:
 
 def invalid_value(param: str, value: object, supported: tuple[str, ...]) -> ApiError:
     """400: a value outside an enumeration."""
-    listed = ", ".join(f"'{name}'" for name in supported)
     plural = "values are" if len(supported) > 1 else "value is"
-    message = f"Invalid value: '{value}'. Supported {plural}: {listed}."
+    message = f"Invalid value: '{value}'. Supported {plural}: {_listed(supported)}."
+    return ApiError(400, message, param, "invalid_value")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    if len(quoted) < 3:
+        return " and ".join(quoted)
+    return f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
+
+
+def invalid_id(param: str, value: str, beginning: str) -> ApiError:
+    """400: an id of another kind of object."""
+    message = f"Invalid '{param}': '{value}'. Expected an ID that begins with '{beginning}'."
     return ApiError(400, message, param, "invalid_value")
 
 

@@ -21,13 +21,16 @@ class Faults:
     lose_create_reply: float = 0.0
     lose_upload_reply: float = 0.0
     create_500_after_acting: float = 0.0
+    upload_500_after_acting: float = 0.0
     late_create: float = 0.0
-    """Replies 5xx or cuts; the batch exists `late_s` later."""
+    """Answers 503 or is cut, by turns; the batch exists `late_s` later."""
+    late_upload: float = 0.0
+    """The same for a file."""
     late_s: float = 5.0
 
     # Any call, before it acts.
     error_429: float = 0.0
-    """Every other one comes without Retry-After."""
+    """Retry-After comes by turns as seconds, as a date, and not at all."""
     error_500: float = 0.0
     error_502: float = 0.0
     error_503: float = 0.0
@@ -37,9 +40,15 @@ class Faults:
     """Acts, and holds the reply for `hold_s`."""
     hold_s: float = 30.0
     polls_fail: float = 0.0
+    polls_blackout: float = 0.0
+    """Of a batch: every look at it fails until `polls_blackout_s` after its creation."""
+    polls_blackout_s: float = 3600.0
 
     # Downloads.
     truncated_download: float = 0.0
+    """The connection ends before all bytes came that the header promised."""
+    short_download: float = 0.0
+    """Of one of the first `content_reads` reads: half of the bytes come, as if they were all."""
     garbled_download: float = 0.0
     """One byte is broken in this one of the first `content_reads` reads; the file is sound."""
     content_502: float = 0.0
@@ -72,12 +81,24 @@ class Faults:
     unknown_status: float = 0.0
     """Of a look at a batch: it shows a status nobody has heard of."""
     unknown_fields: float = 0.0
+    missing_fields: float = 0.0
+    """The batch object has no member that is null, and none of the schema's optional ones."""
     stuck_finalizing: float = 0.0
     stuck_finalizing_s: float = 1068.0
     """17.8 minutes were observed (litellm issue 14884)."""
     stuck: float = 0.0
+    """Nothing gets done, and the batch expires at the end of its window."""
     expire: float = 0.0
+    """Half of the lines get done, and the batch expires."""
+    expires_late: float = 0.0
+    """A batch that will expire does so only `expires_late_s` after its `expires_at`."""
+    expires_late_s: float = 1800.0
+    """24.5 hours were observed (warmbly pull request 333)."""
     cancel_from_outside: float = 0.0
+    """Somebody cancels the batch when half of its lines are done."""
+    stuck_cancelling: float = 0.0
+    stuck_cancelling_s: float = 600.0
+    """Up to ten minutes (API reference of POST /batches/{id}/cancel)."""
     fail_validation_no_line: float = 0.0
 
     # Webhooks.

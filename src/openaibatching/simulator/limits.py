@@ -5,11 +5,12 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
+# In the order in which OpenAI's refusal of another one names them.
 ENDPOINTS = (
-    "/v1/responses",
     "/v1/chat/completions",
-    "/v1/embeddings",
     "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
     "/v1/moderations",
     "/v1/images/generations",
     "/v1/images/edits",

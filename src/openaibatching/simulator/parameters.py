@@ -6,6 +6,7 @@ from openaibatching.simulator.canonical import parse
 from openaibatching.simulator.engine import Order
 from openaibatching.simulator.errors import (
     ApiError,
+    invalid_id,
     invalid_type,
     invalid_value,
     missing,
@@ -44,6 +45,8 @@ def order(raw: bytes) -> Order:
     for name in body:
         if name not in _CREATE:
             raise ApiError(400, f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+    if not body["input_file_id"].startswith("file"):
+        raise invalid_id("input_file_id", body["input_file_id"], "file")
     if body["endpoint"] not in ENDPOINTS:
         raise invalid_value("endpoint", body["endpoint"], ENDPOINTS)
     if body["completion_window"] != "24h":

@@ -1,6 +1,5 @@
 """Files and batches, and how they look from outside."""
 
-import math
 import secrets
 import threading
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from typing import Any
 
 from openaibatching.simulator.content import Content
 from openaibatching.simulator.ledger import Usage
+from openaibatching.simulator.timeline import Timeline
 
 TERMINAL = frozenset({"failed", "completed", "expired", "cancelled"})
 
@@ -47,20 +47,6 @@ class File:
 
 
 @dataclass
-class Timeline:
-    """When a batch will do what, as clock readings; fixed at creation."""
-
-    validated: float
-    executed: float
-    finished: float
-    expires: float
-    cancel_at: float = math.inf
-    lines_share: float = 1.0
-    """The share of its lines that a batch gets done at all."""
-    expires_early: bool = False
-
-
-@dataclass
 class Batch:
     """One batch. Everything but `lock` is changed only by the engine, under `lock`."""
 
@@ -83,10 +69,11 @@ class Batch:
     errors: list[dict[str, Any]] | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
-    usage: Usage | None = None
+    usage: Usage = field(default_factory=Usage)
     times: dict[str, float] = field(default_factory=dict)
     lying: bool = False
     unknown_fields: bool = False
+    sparse: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -115,17 +102,26 @@ class Batch:
             "expires_at": int(self.timeline.expires),
             **stamps,
             "request_counts": counts,
-            "usage": None if self.usage is None else self.usage.view(),
+            "usage": self.usage.view(),
             "metadata": self.metadata,
         }
         if self.unknown_fields:
             document["priority"] = {"lane": "new", "position": None}
+        if self.sparse:
+            return {
+                name: value
+                for name, value in document.items()
+                if name not in _OPTIONAL and value is not None
+            }
         return document
 
     def _stamp(self, name: str) -> int | None:
         return int(self.times[name]) if name in self.times else None
 
 
+# The schema's optional members that are hardly ever missing. `metadata` is ours to find
+# batches by, and comes back whenever it was given.
+_OPTIONAL = ("expires_at", "model", "request_counts", "usage")
 _STAMPS = (
     "in_progress",
     "finalizing",

@@ -67,7 +67,7 @@ class Validator:
         self._markers = markers
         self._ids: set[str] = set()
         self._inputs = 0
-        self._poisoned = False
+        self._poison = ""
         self.verdict = Verdict()
 
     def run(self, content: Content) -> Verdict:
@@ -110,8 +110,8 @@ class Validator:
                 f"The maximum is {limits.embedding_inputs} across all requests in the batch."
             )
             return problem("too_many_tasks", message)
-        if self._poisoned:
-            return problem("invalid_request", "The batch could not be processed.")
+        if self._poison:
+            return problem(self._poison, "The batch could not be processed.")
         return None
 
     def _line(self, number: int, line: bytes) -> dict[str, Any] | None:
@@ -195,8 +195,8 @@ class Validator:
         marker = self._markers.take(line, sha, AT_VALIDATION)
         if marker is None:
             return None
-        if marker.name == "poison":
-            self._poisoned = True
-            return None
         code = marker.value or "invalid_request"
+        if marker.name == "poison":
+            self._poison = code
+            return None
         return problem(code, f"This request is refused with {code}.", "body")

@@ -50,7 +50,7 @@ class Webhooks:
     """A queue and the thread that empties it. Times here are real ones, not the clock's."""
 
     def __init__(self, url: str, secret: str, dice: Dice, backoff_s: float = 1.0) -> None:
-        self._url = url
+        self.url = url
         self._secret = secret
         self.dice = dice
         self._backoff_s = backoff_s
@@ -133,7 +133,7 @@ class Webhooks:
             old = sign("a secret that was rotated out", delivery.id, timestamp, delivery.body)
             signature = f"{old} {signature}"
         request = urllib.request.Request(  # noqa: S310 the operator's own address
-            self._url,
+            self.url,
             delivery.body,
             {
                 "content-type": "application/json",

@@ -72,31 +72,37 @@ def wire_of(scope: Scope) -> Wire:
 
 
 class ContentReply(Response):
-    """A file's bytes, whole or spoiled on the way."""
+    """The first `length` bytes of a file, the one at `broken` made undecodable.
+
+    With `cut`, all bytes were promised and the connection ends before; without, the reply is
+    whole, and only the file's size tells that something is missing.
+    """
 
     media_type = "application/octet-stream"
 
-    def __init__(self, content: Content, *, stop_at: int | None, broken: int | None) -> None:
+    def __init__(
+        self, content: Content, length: int, broken: int | None, *, cut: bool = False
+    ) -> None:
         super().__init__()
         self._content = content
-        self._stop_at = stop_at
+        self._length = length
         self._broken = broken
-        self.headers["content-length"] = str(content.size)
+        self._cut = cut
+        self.headers["content-length"] = str(content.size if cut else length)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream; cut at `stop_at`, with the byte at `broken` made undecodable."""
+        """Stream."""
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        left = self._content.size if self._stop_at is None else self._stop_at
         place = 0
         with self._content.open() as reader:
             # Reads come from the page cache: too short to leave the event loop for.
-            while chunk := reader.read(min(_CHUNK, left - place)):
+            while chunk := reader.read(min(_CHUNK, self._length - place)):
                 if self._broken is not None and place <= self._broken < place + len(chunk):
                     at = self._broken - place
                     chunk = chunk[:at] + b"\xff" + chunk[at + 1 :]
                 place += len(chunk)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        if self._stop_at is not None:
+        if self._cut:
             await wire_of(scope).cut()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
