@@ -194,10 +194,10 @@ def test_every_query_prepares_against_a_fresh_schema(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("set search_path = openaibatching")
         for name, statement in db.QUERIES.items():
-            names = list(dict.fromkeys(re.findall(rb"%\((\w+)\)s", statement)))
-            numbered = statement.replace(b"%%", b"%")
-            for n, parameter in enumerate(names, 1):
-                numbered = numbered.replace(b"%%(%s)s" % parameter, b"$%d" % n)
+            numbered = statement
+            for n, name_ in enumerate(dict.fromkeys(re.findall(rb"%\((\w+)\)", statement)), 1):
+                numbered = re.sub(rb"%%\(%s\)[sb]" % name_, b"$%d" % n, numbered)
+            numbered = numbered.replace(b"%%", b"%")
             # Prepared for each name anew, so that an error tells which query it is.
             conn.execute(b"prepare " + name.encode() + b" as " + numbered, prepare=False)
 

@@ -45,7 +45,7 @@ def read_line(settings: Settings, tenant: str, line: bytes | None) -> tuple[Entr
                 f"The line is larger than {settings.request_bytes_max} bytes "
                 "(REQUEST_BYTES_MAX on the batch server)."
             )
-        value = canonical.parse(line)
+        value = canonical.parse(line, canonical.DEPTH_MAX + 1)  # the body has as many as alone
         if not isinstance(value, dict):
             raise errors.InvalidJson("The line must be a JSON object.")
         custom_id = canonical.encode(_text(value, "custom_id"))
@@ -69,7 +69,7 @@ def _call(settings: Settings, tenant: str, value: dict[str, Any]) -> Call:
 
 def _text(value: dict[str, Any], name: str) -> str:
     text = value.get(name)
-    if not isinstance(text, str) or isinstance(text, canonical.Number):
+    if not isinstance(text, str):
         raise errors.MissingParameter(f"Missing required parameter: '{name}' (a text).", param=name)
     return text
 

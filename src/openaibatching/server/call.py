@@ -68,16 +68,20 @@ def understand(
 
 def _check(value: dict[str, Any]) -> None:
     model = value.get("model")
-    if not isinstance(model, str) or isinstance(model, canonical.Number) or not model:
+    if not isinstance(model, str) or not model:
         raise errors.MissingParameter(
             "Missing required parameter: 'model' (a text).", param="model"
         )
     if not _storable(model):
         raise errors.MissingParameter("'model' is not the name of a model.", param="model")
-    if value.pop("stream", None) not in (None, False):
+    if _asked_for(value.pop("stream", None)):
         raise errors.StreamingUnsupported(param="stream")
-    if value.pop("background", None) not in (None, False):
+    if _asked_for(value.pop("background", None)):
         raise errors.BackgroundUnsupported(param="background")
+
+
+def _asked_for(value: Any) -> bool:
+    return value is not None and value is not False  # by identity: 0 is no answer to either
 
 
 def _storable(text: str) -> bool:
@@ -103,7 +107,7 @@ def _count_inputs(endpoint: str, value: dict[str, Any]) -> int:
     inputs = value.get("input")
     if endpoint != EMBEDDINGS or not isinstance(inputs, list):
         return 1
-    if not inputs or isinstance(inputs[0], canonical.Number):
+    if not inputs or canonical.is_number(inputs[0]):
         return 1
     if len(inputs) > UPSTREAM_INPUTS_MAX:
         raise errors.TooManyInputs(param="input")

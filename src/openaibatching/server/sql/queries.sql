@@ -1,6 +1,7 @@
 -- Every statement that the server sends, by name. `-- a -> b` says which transition it is; a
 -- test compares these lines with model.TRANSITIONS and with the diagrams in ARCHITECTURE.md.
--- `now` is null except where a test owns the clock.
+-- `now` is null except where a test owns the clock. Arrays travel in binary (`%b`): as text, bodies
+-- and answers would be twice as long.
 
 -- ===== accept =====
 
@@ -10,9 +11,9 @@
 -- or was there before, but not one that somebody else commits at this moment: ask again. A large
 -- answer stays where it is, since these are the answers of many callers at once.
 with given as (
-  select * from unnest(%(ids)s::uuid[], %(body_ids)s::uuid[], %(tenants)s::text[],
-                       %(endpoints)s::text[], %(models)s::text[], %(line_bytes)s::int[],
-                       %(tokens)s::int[], %(inputs)s::int[], %(bodies)s::bytea[])
+  select * from unnest(%(ids)b::uuid[], %(body_ids)b::uuid[], %(tenants)b::text[],
+                       %(endpoints)b::text[], %(models)b::text[], %(line_bytes)b::int[],
+                       %(tokens)b::int[], %(inputs)b::int[], %(bodies)b::bytea[])
        as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body)
 ), new as (
   insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs)
@@ -34,7 +35,7 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq and r.finished_at is not null
                      and octet_length(p.answer) <= %(answer_bytes_max)s::int
- where r.id = any(%(ids)s::uuid[]);
+ where r.id = any(%(ids)b::uuid[]);
 
 -- name: read_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
@@ -45,10 +46,10 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
   left join payload p on p.seq = r.seq and r.finished_at is not null
                      and (%(answer_bytes_max)s::int is null
                           or octet_length(p.answer) <= %(answer_bytes_max)s::int)
- where r.id = any(%(ids)s::uuid[]);
+ where r.id = any(%(ids)b::uuid[]);
 
 -- name: which_finished
-select id from request where id = any(%(ids)s::uuid[]) and finished_at is not null;
+select id from request where id = any(%(ids)b::uuid[]) and finished_at is not null;
 
 -- name: read_finished_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
@@ -57,7 +58,7 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq
- where r.id = any(%(ids)s::uuid[]) and r.finished_at is not null;
+ where r.id = any(%(ids)b::uuid[]) and r.finished_at is not null;
 
 -- name: find_by_upstream_id
 select id from request where upstream_id = %(upstream_id)s::text and tenant = %(tenant)s::text
@@ -70,7 +71,7 @@ select id from request where upstream_id = %(upstream_id)s::text and tenant = %(
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
        b.upstream_id as batch_upstream_id, null::bytea as answer
-  from unnest(%(states)s::text[]) as s(state)
+  from unnest(%(states)b::text[]) as s(state)
  cross join lateral (
    select * from request
     where (tenant, request.state, seq)
@@ -157,7 +158,7 @@ select pg_advisory_xact_lock(9487, 0);
 -- name: claim_requests
 -- request: queued -> in_progress
 update request set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
- where seq = any(%(seqs)s::bigint[]) and state = 'queued'
+ where seq = any(%(seqs)b::bigint[]) and state = 'queued'
 returning line_bytes, tokens;
 
 -- name: insert_batch
@@ -182,10 +183,10 @@ update batch
        lease_until = coalesce(%(now)s::timestamptz, now()) + %(duration)s::interval
  where id = (
    select id from batch
-    where state = any(%(states)s::text[])
+    where state = any(%(states)b::text[])
       and next_at <= coalesce(%(now)s::timestamptz, now())
       and is_free(lease_by, lease_until, coalesce(%(now)s::timestamptz, now()))
-      and (lease_by is distinct from %(server)s::int or id <> all(%(held)s::uuid[]))
+      and (lease_by is distinct from %(server)s::int or id <> all(%(held)b::uuid[]))
     order by next_at limit 1
     for update skip locked)
 returning id, state, leases, endpoint, model, requests, tokens, tries, downloads, uploads, creates,
@@ -205,7 +206,7 @@ select distinct state from batch
 -- itself comes, and stays as it is.
 update batch
    set lease_until = case when lease_by = %(server)s::int then now() + %(duration)s::interval end
-  from unnest(%(ids)s::uuid[], %(leases)s::int[]) as held(id, lease)
+  from unnest(%(ids)b::uuid[], %(leases)b::int[]) as held(id, lease)
  where batch.id = held.id and leases = lease
 returning batch.id, lease;
 
@@ -329,8 +330,8 @@ returning pg_notify('openaibatching', 'submitted');
 -- request: in_progress -> queued
 -- A second result for the same request changes nothing. `refund`: OpenAI did not execute it.
 with given as (
-  select * from unnest(%(ids)s::uuid[], %(states)s::text[], %(status_codes)s::int[],
-                       %(upstream_ids)s::text[], %(answers)s::bytea[])
+  select * from unnest(%(ids)b::uuid[], %(states)b::text[], %(status_codes)b::int[],
+                       %(upstream_ids)b::text[], %(answers)b::bytea[])
        as t(id, state, status_code, upstream_id, answer)
 ), moved as (
   update request r
@@ -360,7 +361,7 @@ returning id;
 
 -- name: read_attempts
 select id, attempts, status_code from request
- where batch_id = %(batch_id)s::uuid and state = 'in_progress' and id = any(%(ids)s::uuid[]);
+ where batch_id = %(batch_id)s::uuid and state = 'in_progress' and id = any(%(ids)b::uuid[]);
 
 -- name: read_unanswered
 -- What a batch still owes, in the order of its lines, with the last real reason if there is one.
@@ -372,7 +373,7 @@ select r.seq, r.id, r.attempts, r.status_code, r.line_bytes, r.tokens, r.created
 -- name: move_requests
 -- From a refused batch to one of its halves: still in progress.
 update request set batch_id = %(to_batch_id)s::uuid
- where seq = any(%(seqs)s::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress';
+ where seq = any(%(seqs)b::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress';
 
 -- name: retry_download
 update batch set downloads = downloads + 1
