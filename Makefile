@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench soak
+.PHONY: help demo serve test test-ts check bench soak
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -15,8 +15,13 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A file stays in one process, and the longest come first (tests/conftest.py).
 ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder
 
+TYPESCRIPT := clients/typescript
+NODE_MODULES := $(TYPESCRIPT)/node_modules/.package-lock.json
+NODE_IS_NEW_ENOUGH := node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' \
+	2>/dev/null && npm --version >/dev/null 2>&1
+
 help: ## say what there is (this text)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s  %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/server ## server, database and a simulated OpenAI at once: one call, answered
 	@.venv/bin/openaibatching demo
@@ -24,11 +29,18 @@ demo: .venv/server ## server, database and a simulated OpenAI at once: one call,
 serve: .venv/server ## run the service; it needs OPENAI_API_KEY
 	@.venv/bin/openaibatching serve
 
-test: .venv/dev .venv-openai2/dev ## every test, and those of the clients again with openai 2
+test: .venv/dev .venv-openai2/dev ## every test, those of the Python clients with openai 2 and 3
 	@echo "Tests with $$(.venv/bin/python $(VERSION_OF_OPENAI))"
 	@.venv/bin/pytest -q $(ON_ALL_CORES)
 	@echo "Tests of the clients with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
 	@.venv-openai2/bin/pytest -q $(ON_ALL_CORES) tests/clients tests/pure/test_shapes.py
+	@$(MAKE) --no-print-directory test-ts
+
+test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6 and 7
+	@if $(NODE_IS_NEW_ENOUGH); then \
+		$(MAKE) --silent --no-print-directory $(NODE_MODULES) && cd $(TYPESCRIPT) && \
+		npm run --silent check && npm run --silent test; \
+	else echo "Without the tests of the TypeScript client: they need Node 20 or newer and npm."; fi
 
 check: .venv/dev ## lint, formatting and types
 	@.venv/bin/ruff check --quiet .
@@ -68,4 +80,11 @@ soak: .venv/dev ## SEEDS=n worlds of faults and kills, and the books at their en
 	@$(PYTHON) -m venv .venv-openai2
 	@.venv-openai2/bin/python $(PIP) install --upgrade pip
 	@.venv-openai2/bin/python $(PIP) install -e '.[server]' --group dev 'openai<3'
+	@touch $@
+
+# ----- the same for the TypeScript client -----
+
+$(NODE_MODULES): $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json
+	@echo "Setting up $(TYPESCRIPT)/node_modules, once …"
+	@cd $(TYPESCRIPT) && npm ci --silent
 	@touch $@

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from clients.real_server import BatchServer
-from openaibatching import ChatCompletion, OpenAIBatching, ParsedChatCompletion, ParsedResponse
+from openaibatching import OpenAIBatching, ParsedChatCompletion, ParsedResponse
 from openaibatching.simulator import arrays, body_sha256
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -80,19 +80,6 @@ def test_a_parsed_answer_has_the_members_of_the_answer_and_no_others(
 # ----- as OpenAI has it -----
 
 
-def test_a_body_reaches_openai_as_the_caller_wrote_it(
-    client: OpenAIBatching, batch_server: BatchServer
-) -> None:
-    batch_server.finish()
-    answer = client.with_options(wait=True).responses.create(
-        model="gpt-4o", messages=messages("Hi"), temperature=0
-    )
-    assert isinstance(answer, ChatCompletion)
-    assert answer.choices[0].message.content == "You said: Hi"
-    body = {"model": "gpt-4o", "messages": messages("Hi"), "temperature": 0}
-    assert answer.system_fingerprint == body_sha256(body)
-
-
 def test_members_we_do_not_know_are_kept(client: OpenAIBatching, batch_server: BatchServer) -> None:
     batch_server.finish()
     answer = client.with_options(wait=True).chat.completions.create(
@@ -112,65 +99,6 @@ def test_embeddings_asked_for_in_a_format_are_not_decoded(
 
 
 # ----- refused and failed -----
-
-# what the simulator is told -> what is raised, with which status and code
-FAILURES: dict[str, tuple[type[openai.APIStatusError], int, str | None]] = {
-    "status=400": (openai.BadRequestError, 400, None),
-    "status=401": (openai.AuthenticationError, 401, None),
-    "status=403": (openai.PermissionDeniedError, 403, None),
-    "status=404": (openai.NotFoundError, 404, None),
-    "status=409": (openai.ConflictError, 409, None),
-    "status=422": (openai.UnprocessableEntityError, 422, None),
-    "status=429": (openai.RateLimitError, 429, "rate_limit_exceeded"),
-    "status=500": (openai.InternalServerError, 500, None),
-    "status=503": (openai.InternalServerError, 503, None),
-    "invalid=bad_prompt": (openai.BadRequestError, 400, "bad_prompt"),
-    "missing": (openai.InternalServerError, 502, "result_missing"),
-    "expired": (openai.InternalServerError, 504, "batch_expired"),
-    "timeout": (openai.InternalServerError, 504, "request_timeout"),
-}
-
-
-@pytest.mark.parametrize("told", FAILURES)
-@pytest.mark.parametrize("wait", [False, True])
-def test_a_failure_raises_what_the_ordinary_call_would_have_raised(
-    *, told: str, wait: bool, batch_server: BatchServer
-) -> None:
-    expected, status, code = FAILURES[told]
-    replies: list[int] = []
-    with batch_server.client(lambda reply: replies.append(reply.status_code)) as client:
-
-        def ask() -> Any:
-            return client.responses.create(model="gpt-4o", input=f"[[simulate:{told}]]")
-
-        assert ask().has_completed is False
-        batch_server.finish()
-        client.wait = wait
-        with pytest.raises(expected) as raised:
-            ask()
-    assert type(raised.value) is expected
-    assert (raised.value.status_code, raised.value.code) == (status, code)
-    assert isinstance(raised.value.body, dict)
-    assert raised.value.body["message"] in str(raised.value)
-    assert replies == [202, status], "a final failure is not asked for again"
-
-
-def test_what_openai_would_have_refused_names_the_parameter(
-    client: OpenAIBatching, batch_server: BatchServer
-) -> None:
-    batch_server.finish()
-    with pytest.raises(openai.BadRequestError, match="temperature") as raised:
-        client.with_options(wait=True).responses.create(model="m", input="Hi", temperature=3)
-    assert raised.value.param == "temperature"
-
-
-@pytest.mark.parametrize("wait", [False, True])
-def test_a_cancelled_call_raises_a_conflict(*, wait: bool, patient_server: BatchServer) -> None:
-    with patient_server.client() as client:
-        client.responses.cancel(client.responses.create(model="m", input="Hi").id)
-        with pytest.raises(openai.ConflictError) as raised:
-            client.with_options(wait=wait).responses.create(model="m", input="Hi")
-    assert raised.value.code == "request_cancelled"
 
 
 def refused(ask: Callable[[], object], kind: type[openai.APIStatusError]) -> str | None:
@@ -195,15 +123,6 @@ def test_what_the_batch_server_refuses_is_raised_as_well(
     unknown = refused(lambda: client.responses.retrieve("resp_1"), openai.NotFoundError)
     assert unknown == "not_found"
     assert len(batch_server.requests()) == 1
-
-
-@pytest.mark.parametrize("option", ["stream", "background"])
-def test_streaming_is_left_to_the_server_to_refuse(option: str, client: OpenAIBatching) -> None:
-    create: Any = client.responses.create
-    with pytest.raises(openai.BadRequestError) as raised:
-        create(model="m", input="Hi", **{option: True})
-    assert raised.value.param == option
-    assert raised.value.code in ("streaming_unsupported", "background_unsupported")
 
 
 # ----- images -----

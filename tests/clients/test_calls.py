@@ -227,20 +227,6 @@ async def test_embeddings_are_decoded_exactly_as_the_official_client_does(
     await answer(official_client.close())
 
 
-def test_the_same_call_under_another_idempotency_key_is_another_request(
-    client: OpenAIBatching, batch_server: BatchServer
-) -> None:
-    def ask(key: str) -> str:
-        answer = client.responses.create(
-            model="m", input="Hi", extra_headers={"Idempotency-Key": key}
-        )
-        return answer.batching.id
-
-    assert ask("a") == ask("a")
-    assert ask("a") != ask("b")
-    assert sorted(batch_server.requests()) == sorted({ask("a"), ask("b")})
-
-
 def test_each_key_sees_its_own_requests_only(
     client: OpenAIBatching, batch_server: BatchServer, keys: list[str]
 ) -> None:

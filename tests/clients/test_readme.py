@@ -67,3 +67,10 @@ def test_each_sample_is_a_request_of_its_own(
     run("### One prompt, many samples", batch_server, client=client)
     run("### One prompt, many samples", batch_server, client=client)
     assert len(batch_server.requests()) == 3
+
+
+def test_the_typescript_is_that_of_the_package_which_its_own_tests_run() -> None:
+    package = README.parent / "clients" / "typescript" / "README.md"
+    first = re.search(r"^```ts\n.*?^```", package.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert first
+    assert first[0] in README.read_text("utf-8")
