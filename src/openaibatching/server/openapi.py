@@ -222,7 +222,8 @@ def _bulk() -> Schema:
             "them, in the same order, out. Lines are stored as they arrive, and the reply starts "
             "when all have. A bad line is refused in its own line, with what the single call "
             "would have heard or `invalid_value` or `invalid_url`; blank lines are skipped. "
-            "`Prefer: wait` holds lines back until they have finished or time is up."
+            "`Prefer: wait` holds lines back until they have finished or time is up; with "
+            "`order=finished` beside it, they come as they finish."
         ),
         "parameters": [ref("parameters", "Prefer")],
         "requestBody": {"required": True, "content": lines("InputLine")},
@@ -230,7 +231,9 @@ def _bulk() -> Schema:
             "200": {
                 "description": "A line for each line.",
                 "content": {MEDIA_TYPES[0]: {"schema": ref("schemas", "OutputLine")}},
-                "headers": {"Preference-Applied": ref("headers", "Preference-Applied")},
+                "headers": {
+                    name: ref("headers", name) for name in ("Preference-Applied", "Retry-After")
+                },
             },
             **_refusals(_BULK_REFUSALS),
         },

@@ -145,7 +145,7 @@ def headers() -> dict[str, Schema]:
             "schema": seconds,
         },
         "Preference-Applied": {
-            "description": "`wait`, where `Prefer: wait=N` was understood.",
+            "description": "What was understood of `Prefer`: `wait`, or `wait, order=finished`.",
             "schema": text,
         },
         "x-should-retry": {
@@ -173,7 +173,8 @@ def parameters() -> dict[str, Schema]:
             "Prefer",
             "header",
             "`wait=N` holds the reply until the request finishes or N seconds (at most "
-            "`WAIT_S_MAX`) have passed. Anything else is ignored.",
+            "`WAIT_S_MAX`) have passed; `order=finished` is for many requests at once. Anything "
+            "else is ignored.",
         ),
         "Idempotency-Key": parameter(
             "Idempotency-Key",
