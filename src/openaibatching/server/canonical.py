@@ -9,6 +9,7 @@ is used because the faster ones round large integers and refuse lone surrogates.
 from __future__ import annotations
 
 import json
+import re
 from json.encoder import encode_basestring_ascii
 from typing import Any, NoReturn
 
@@ -16,6 +17,9 @@ from openaibatching.server.errors import InvalidJson
 
 DEPTH_MAX = 200
 """Levels of nesting; real calls have about ten. Bounded so that no body can exhaust the stack."""
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 class Number(str):
@@ -44,6 +48,14 @@ def parse(body: bytes) -> Any:
         raise InvalidJson("The body is nested too deeply.") from None
     except ValueError as error:
         raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+
+
+def without_surrogates(text: bytes) -> bytes:
+    """JSON that msgspec reads, which refuses a lone surrogate: a letter stands in its place.
+
+    Of the same length, so that what is found in it stands at the same place in `text`.
+    """
+    return _SURROGATE.sub(rb"\\u0041", text)
 
 
 def encode(value: Any) -> bytes:
