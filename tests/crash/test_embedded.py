@@ -133,6 +133,17 @@ def test_a_stale_process_number_that_another_program_has_now_is_no_obstacle(
     assert postmaster(folder) is None
 
 
+def test_its_folder_may_be_named_from_where_the_server_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    postgres = EmbeddedPostgres(Path("data"))
+    postgres.start()
+    assert postmaster(tmp_path / "data") is not None
+    postgres.stop()
+    assert postmaster(tmp_path / "data") is None
+
+
 def test_the_last_of_two_servers_on_one_folder_stops_it(tmp_path: Path) -> None:
     one, two = EmbeddedPostgres(tmp_path / "data"), EmbeddedPostgres(tmp_path / "data")
     one.start()

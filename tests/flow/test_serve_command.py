@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -66,6 +67,35 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         env = environment("http://127.0.0.1:1/v1", tmp_path, POSTGRES_URL=NOWHERE, PORT=port)
         assert f"PORT: cannot listen on 127.0.0.1:{port}" in refusal(start(env))
+
+
+def test_what_is_quickly_wrong_is_said_before_a_database_is_set_up(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    env = environment("http://127.0.0.1:1/v1", folder, POSTGRES_URL="", PORT=0)
+    wrong = ({"HOST": "no.such.host.invalid"}, {"SSL_CERTFILE": __file__, "SSL_KEYFILE": __file__})
+    for changes in wrong:
+        assert next(iter(changes)) in refusal(start(env | changes))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_waits_for_its_database_stops_when_told(
+    told: signal.Signals, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        url = f"postgresql://user@127.0.0.1:{silent.getsockname()[1]}/db"
+        env = environment(
+            "http://127.0.0.1:1/v1", tmp_path, POSTGRES_URL=url, PORT=0, DATABASE_WAIT_S=3600
+        )
+        process = start(env)
+        try:
+            with silent.accept()[0]:
+                process.send_signal(told)
+                assert process.communicate(timeout=60) == ("", "")
+        finally:
+            process.kill()
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,11 @@ def test_every_setting_but_the_secrets_has_a_flag() -> None:
         ("OPENAI_API_KEY", "sk x"),
         ("OPENAI_BASE_URL", "api.openai.com"),
         ("OPENAI_BASE_URL", "ftp://x"),
+        ("OPENAI_BASE_URL", "http://"),
+        ("OPENAI_BASE_URL", "https://[::1/v1"),
+        ("OPENAI_BASE_URL", "https://host:port/v1"),
+        ("OPENAI_ORG_ID", "org-x\nanother"),
+        ("OPENAI_PROJECT_ID", "proj x"),
         ("PORT", "http"),
         ("PORT", "-1"),
         ("PORT", "65536"),
@@ -127,7 +132,7 @@ def test_any_way_to_name_a_database_is_taken(url: str) -> None:
     assert settings.postgres_url.get_secret_value() == url
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
 def test_without_a_key_only_loopback_is_listened_on(host: str) -> None:
     assert load({"host": host}).host == host
     for open_ in ("0.0.0.0", "::", "192.0.2.1", "example.org"):

@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from openaibatching.server.config import DEFAULT_TENANT, Settings, load
-from openaibatching.server.service import Service
+from openaibatching.server.service import Service, listen
 
 KEY = "key-of-the-tests"
 DEADLINE_S = 30.0
@@ -42,7 +42,7 @@ async def running_service(
     url: str, settings: Settings, keys: dict[str, str] | None = None
 ) -> AsyncIterator[Service]:
     """A server in this process, listening on a free port."""
-    service = Service(settings, keys or {DEFAULT_TENANT: KEY}, url)
+    service = Service(settings, keys or {DEFAULT_TENANT: KEY}, url, listen(settings))
     await service.start()
     try:
         yield service

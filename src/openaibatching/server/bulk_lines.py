@@ -41,18 +41,38 @@ def read_line(settings: Settings, tenant: str, line: bytes | None) -> tuple[Entr
     custom_id = b"null"
     try:
         if line is None:
-            raise errors.RequestTooLarge(
-                f"The line is larger than {settings.request_bytes_max} bytes "
-                "(REQUEST_BYTES_MAX on the batch server)."
-            )
+            raise _too_large(settings)
         value = canonical.parse(line, canonical.DEPTH_MAX + 1)  # the body has as many as alone
         if not isinstance(value, dict):
             raise errors.InvalidJson("The line must be a JSON object.")
         custom_id = canonical.encode(_text(value, "custom_id"))
+        if _body_bytes(line, settings.request_bytes_max) > settings.request_bytes_max:
+            raise _too_large(settings)
         call = _call(settings, tenant, value)
     except errors.Refusal as refusal:
         return Entry(custom_id, refusal=(refusal.http_status, _dump(refusal.body()))), None
     return Entry(custom_id, call.id, call.body_id), call
+
+
+def _too_large(settings: Settings) -> errors.RequestTooLarge:
+    return errors.RequestTooLarge(
+        f"The line's body is larger than {settings.request_bytes_max} bytes "
+        "(REQUEST_BYTES_MAX on the batch server)."
+    )
+
+
+class _Line(msgspec.Struct):
+    body: msgspec.Raw = msgspec.Raw()
+
+
+def _body_bytes(line: bytes, most: int) -> int:
+    """How long the body is as it is written in the line; not looked at when it must be below."""
+    if len(line) <= most:
+        return 0
+    try:
+        return len(msgspec.json.decode(canonical.without_surrogates(line), type=_Line).body)
+    except msgspec.DecodeError:
+        return len(line)
 
 
 def _call(settings: Settings, tenant: str, value: dict[str, Any]) -> Call:

@@ -9,6 +9,7 @@ is used because the faster ones round large integers and refuse lone surrogates.
 from __future__ import annotations
 
 import json
+import re
 from json.encoder import encode_basestring_ascii
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from openaibatching.server.errors import InvalidJson
 DEPTH_MAX = 200
 """Levels of nesting; real calls have about ten. Bounded so that no body can exhaust the stack."""
 _DIGITS_MAX = 300
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 class Number:
@@ -87,6 +89,14 @@ def _odd(_: Any) -> NoReturn:
 
 # The standard library's, in C; it asks `default` about what it does not know.
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_odd)
+
+
+def without_surrogates(text: bytes) -> bytes:
+    """JSON that msgspec reads, which refuses a lone surrogate: a letter stands in its place.
+
+    Of the same length, so that what is found in it stands at the same place in `text`.
+    """
+    return _SURROGATE.sub(rb"\\u0041", text)
 
 
 def encode(value: Any) -> bytes:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from openaibatching.server.errors import ConfigError
 
 SECRETS = ("openai_api_key", "openai_webhook_secret", "batch_server_api_key", "postgres_url")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 # OpenAI's own limits (https://platform.openai.com/docs/guides/batch): a batch holds at most
 # this many lines, its file this many bytes, its embedding calls together this many inputs.
@@ -32,6 +32,8 @@ UPSTREAM_CREATES_PER_HOUR = 2_000
 
 LEASE_S = 20.0
 """Seconds after which a batch whose server shows no sign of life goes to another server."""
+
+_HTTP_URL = TypeAdapter(AnyHttpUrl)
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
@@ -48,9 +50,7 @@ class Settings(BaseSettings):
     )
 
     openai_api_key: SecretStr = Field(description="the upstream key")
-    openai_base_url: str = Field(
-        default="https://api.openai.com/v1", pattern=r"^https?://", description="the upstream"
-    )
+    openai_base_url: str = _text("https://api.openai.com/v1", "the upstream")
     openai_org_id: str | None = _text(None, "as the official SDK reads it")
     openai_project_id: str | None = _text(None, "as the official SDK reads it")
     openai_webhook_secret: SecretStr | None = Field(
@@ -141,6 +141,10 @@ def _say(error: Any) -> str:
 def _check(settings: Settings) -> None:
     if not _presentable(settings.openai_api_key.get_secret_value()):
         raise ConfigError("OPENAI_API_KEY must be printable ASCII without spaces")
+    for name in ("openai_org_id", "openai_project_id"):
+        if not _presentable(getattr(settings, name) or "unset"):
+            raise ConfigError(f"{name.upper()} must be printable ASCII without spaces")
+    _check_base_url(settings.openai_base_url)
     if settings.postgres_url is not None:
         _check_postgres_url(settings.postgres_url.get_secret_value())
     if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
@@ -151,10 +155,26 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{name.upper()} names a file that does not exist: {path}")
     if settings.batch_server_api_key is not None:
         parse_keys(settings.batch_server_api_key.get_secret_value())
-    elif settings.host not in LOOPBACK:
+    elif not _is_loopback(settings.host):
         raise ConfigError(
             f"BATCH_SERVER_API_KEY must be set when HOST is not loopback (it is {settings.host})"
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _check_base_url(url: str) -> None:
+    try:
+        _HTTP_URL.validate_python(url)
+    except ValidationError:
+        raise ConfigError(
+            "OPENAI_BASE_URL is not valid: it must look like https://host/v1"
+        ) from None
 
 
 def _check_postgres_url(url: str) -> None:

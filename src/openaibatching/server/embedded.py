@@ -43,8 +43,9 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, folder: Path, binaries: Path | None = None) -> None:
-        self._folder = folder
-        self._data = folder / "postgres"
+        # PostgreSQL's programs are run from a folder of their own.
+        self._folder = folder.absolute()
+        self._data = self._folder / "postgres"
         # Shared by all that use it, and freed by the kernel when one is killed.
         self._in_use: int | None = None
         # PostgreSQL refuses to run as root; then it runs as a user of its own.

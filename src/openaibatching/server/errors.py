@@ -2,6 +2,7 @@
 
     ServerError
     ├── ConfigError                a setting is wrong: the start stops with this one line
+    ├── StoppedEarly               told to stop before the start was over
     ├── Refusal                    the door answers with an HTTP error; nothing is stored
     │   ├── InvalidJson, MissingParameter, StreamingUnsupported, … (one class a code)
     │   └── DatabaseUnavailable    503, try again soon
@@ -26,6 +27,10 @@ class ServerError(Exception):
 
 class ConfigError(ServerError):
     """A setting is wrong. The message is one line that names the variable."""
+
+
+class StoppedEarly(ServerError):
+    """The server was told to stop before it had started."""
 
 
 class LeaseLost(ServerError):

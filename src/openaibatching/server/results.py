@@ -7,12 +7,12 @@ OpenAI was seen to write besides is in the comments.
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from dataclasses import dataclass
 
 import msgspec
 
+from openaibatching.server import canonical
 from openaibatching.server.errors import error_object
 from openaibatching.server.model import Result, parse_request_id
 
@@ -41,7 +41,6 @@ class _Answer(msgspec.Struct):
 
 _line = msgspec.json.Decoder(_Line)
 _answer = msgspec.json.Decoder(_Answer)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def _parse(line: bytes) -> tuple[_Line, bytes]:
     except msgspec.DecodeError:
         # A lone surrogate is valid JSON (RFC 8259, 8.2) and msgspec refuses it: read the line
         # with a letter in its place, and cut the body out of the real one.
-        readable = _SURROGATE.sub(rb"\\u0041", line)
+        readable = canonical.without_surrogates(line)
         if readable == line:
             raise
     parsed = _line.decode(readable)
@@ -118,7 +117,7 @@ def _retryable(status: int) -> bool:
 def _upstream_id(body: bytes) -> str | None:
     # Long ids would not fit the index that finds a request by them; OpenAI's have 40 to 60.
     try:
-        id_ = _answer.decode(_SURROGATE.sub(rb"\\u0041", body)).id
+        id_ = _answer.decode(canonical.without_surrogates(body)).id
     except (msgspec.DecodeError, RecursionError):
         return None
     usable = isinstance(id_, str) and len(id_) < 256 and "\0" not in id_

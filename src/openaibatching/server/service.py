@@ -11,10 +11,11 @@ import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from anyio.from_thread import start_blocking_portal
@@ -27,7 +28,7 @@ from openaibatching.server.db import Database, Session, migrate
 from openaibatching.server.deliver import Deliverer
 from openaibatching.server.door import Door
 from openaibatching.server.embedded import EmbeddedPostgres
-from openaibatching.server.errors import ConfigError
+from openaibatching.server.errors import ConfigError, StoppedEarly
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
 
@@ -91,10 +92,44 @@ async def _guard(embedded: EmbeddedPostgres) -> None:
             log.error("embedded_database_failed", detail=str(error))
 
 
-class Service:
-    """A running server. `start` it, `url` says where, `stop` ends it within 10 seconds."""
+def listen(settings: Settings) -> socket.socket:
+    """Take the port. Raises ConfigError when it is in use."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one
+        listening.close()
+        name = "PORT" if getattr(error, "errno", None) in _PORT_ERRORS else "HOST"
+        raise ConfigError(
+            f"{name}: cannot listen on {settings.host}:{settings.port}: "
+            f"{getattr(error, 'strerror', None) or error}"
+        ) from None
+    return listening
 
-    def __init__(self, settings: Settings, server_keys: dict[str, str], url: str) -> None:
+
+def _check_tls(settings: Settings) -> None:
+    if settings.ssl_certfile is None:
+        return
+    try:
+        # A password, if only an empty one: without it, OpenSSL asks for one on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.ssl_certfile, settings.ssl_keyfile, password=""
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"SSL_CERTFILE and SSL_KEYFILE cannot be used: {error}") from None
+
+
+class Service:
+    """A running server. `start` it, `url` says where, `stop` ends it within 10 seconds.
+
+    `url` is the database's, `listening` the socket that `listen` gave.
+    """
+
+    def __init__(
+        self, settings: Settings, server_keys: dict[str, str], url: str, listening: socket.socket
+    ) -> None:
         self.settings = settings
         self.database = Database(url)
         self.ctx = Context(settings, self.database, Upstream(settings))
@@ -104,14 +139,13 @@ class Service:
         self._session = Session(url, self.ctx.server, self._heard)
         door = Door(self.ctx, Keyring(server_keys), self._acceptor, self._deliverer)
         self._server = _uvicorn(settings, api.build(door))
-        self._socket: socket.socket | None = None
+        self._socket = listening
         self._tasks: list[asyncio.Task[None]] = []
         self._failed = asyncio.Event()
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        assert self._socket is not None
         port = self._socket.getsockname()[1]
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"{'https' if self.settings.tls else 'http'}://{host}:{port}"
@@ -121,28 +155,9 @@ class Service:
             self._deliverer.finished()
         self.worker.wake(payload)
 
-    def bind(self) -> None:
-        """Take the port. Raises ConfigError when it is in use."""
-        family = socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((self.settings.host, self.settings.port))
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one
-            listening.close()
-            name = "PORT" if getattr(error, "errno", None) in _PORT_ERRORS else "HOST"
-            raise ConfigError(
-                f"{name}: cannot listen on {self.settings.host}:{self.settings.port}: "
-                f"{getattr(error, 'strerror', None) or error}"
-            ) from None
-        self._socket = listening
-
     async def start(self) -> None:
         """Open the door and start to work."""
-        if self._socket is None:
-            self.bind()
         await self.database.open()
-        assert self._socket is not None
         background = (
             self._session.run(),
             self._acceptor.run(),
@@ -194,10 +209,6 @@ def _uvicorn(settings: Settings, app: object) -> uvicorn.Server:
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"SSL_CERTFILE and SSL_KEYFILE cannot be used: {error}") from None
     server = uvicorn.Server(config)
     # The process has one handler of signals (`serve`), not one in every library.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
@@ -211,47 +222,77 @@ async def serve(settings: Settings) -> None:
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stopping.set)
     server_keys, made = keys(settings)
-    async with serving(settings, server_keys) as service:
-        log.info(
-            "server_started",
-            url=service.url,
-            version=version("openaibatching"),
-            server=service.ctx.server,
-            upstream=settings.openai_base_url,
-            database="POSTGRES_URL" if settings.postgres_url else "embedded",
-            tenants=len(server_keys),
-        )
-        if made is not None:
-            # Shown once, on purpose, on the terminal of whoever started it.
-            line = f"BATCH_SERVER_API_KEY={server_keys[DEFAULT_TENANT]}  (kept in {made})"
-            print(line, flush=True)  # noqa: T201
-        stopped, failed = (
-            asyncio.create_task(stopping.wait()),
-            asyncio.create_task(service.failed()),
-        )
-        await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
-        log.info("server_stopping", by_itself=not stopping.is_set())
-        for task in (stopped, failed):
-            task.cancel()
+    with suppress(StoppedEarly):
+        async with serving(settings, server_keys, stopping) as service:
+            _announce(service, server_keys, made)
+            await _until_stopped(service, stopping)
     if not stopping.is_set():
         raise ConfigError("the server ended by itself; its log says why")
 
 
+def _announce(service: Service, server_keys: dict[str, str], made: Path | None) -> None:
+    settings = service.settings
+    log.info(
+        "server_started",
+        url=service.url,
+        version=version("openaibatching"),
+        server=service.ctx.server,
+        upstream=settings.openai_base_url,
+        database="POSTGRES_URL" if settings.postgres_url else "embedded",
+        tenants=len(server_keys),
+    )
+    if made is not None:
+        # Shown once, on purpose, on the terminal of whoever started it.
+        line = f"BATCH_SERVER_API_KEY={server_keys[DEFAULT_TENANT]}  (kept in {made})"
+        print(line, flush=True)  # noqa: T201
+
+
+async def _until_stopped(service: Service, stopping: asyncio.Event) -> None:
+    """Returns when the server is told to stop, or when a part of it has ended by itself."""
+    stopped, failed = (
+        asyncio.create_task(stopping.wait()),
+        asyncio.create_task(service.failed()),
+    )
+    await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
+    log.info("server_stopping", by_itself=not stopping.is_set())
+    for task in (stopped, failed):
+        task.cancel()
+
+
 @asynccontextmanager
-async def serving(settings: Settings, server_keys: dict[str, str]) -> AsyncIterator[Service]:
+async def serving(
+    settings: Settings, server_keys: dict[str, str], stopping: asyncio.Event | None = None
+) -> AsyncIterator[Service]:
     """A server and its database, from the start to an orderly end.
 
-    Raises ConfigError when it cannot start.
+    Raises ConfigError when it cannot start, and StoppedEarly when it is told to stop before it has.
     """
-    async with database_url(settings) as url:
-        service = Service(settings, server_keys, url)
-        service.bind()
-        await migrate(url, wait_s=settings.database_wait_s)
-        await service.start()
-        try:
-            yield service
-        finally:
-            await service.stop()
+    # What is quickly wrong is said before the database is set up.
+    _check_tls(settings)
+    with listen(settings) as listening:
+        async with database_url(settings) as url:
+            service = Service(settings, server_keys, url, listening)
+            schema = migrate(url, wait_s=settings.database_wait_s)
+            await _unless(stopping or asyncio.Event(), schema)
+            await service.start()
+            try:
+                yield service
+            finally:
+                await service.stop()
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, which may take as long as the database is out of reach, or give it up."""
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise StoppedEarly
+        await working
+    finally:
+        for task in (working, stopped):
+            task.cancel()
+        await asyncio.gather(working, stopped, return_exceptions=True)
 
 
 @contextmanager
