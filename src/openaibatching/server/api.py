@@ -216,7 +216,11 @@ async def describe_api(_door: Door, _http: HttpRequest) -> Response:
 
 async def webhook(door: Door, http: HttpRequest) -> Response:
     """POST /webhooks/openai: wakes the worker; polling stays the truth."""
-    body = await incoming.read_body(http, WEBHOOK_BYTES_MAX)
+    try:
+        async with asyncio.timeout(incoming.BODY_IDLE_S):  # anybody may send one
+            body = await incoming.read_body(http, WEBHOOK_BYTES_MAX)
+    except TimeoutError:
+        raise errors.RequestTimeout from None
     try:
         batch_id = door.ctx.upstream.webhook_batch_id(body, http.headers)
     except errors.InvalidSignature as error:

@@ -61,7 +61,9 @@ def document(version: str) -> Schema:
                 "OpenAI's half-price Batch API behind the ordinary call. A call is answered 202 "
                 "with an empty object until its batch is done; the same call again is the same "
                 "request. Any other path is refused with 404 `unknown_endpoint`, another method "
-                "with 405 `method_not_allowed`; a mistake of the service is 500 `internal_error`."
+                "with 405 `method_not_allowed`, what is not HTTP/1.1 with 400 `invalid_http`, and "
+                "headers of more than 64 KiB with 431 `headers_too_large`; a mistake of the "
+                "service is 500 `internal_error`."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -308,6 +310,7 @@ def _around() -> Schema:
                         for status, reply in _refusals(
                             {
                                 "400": ("invalid_signature",),
+                                "408": ("request_timeout",),
                                 "413": ("request_too_large",),
                                 "503": ("database_unavailable",),
                             }
