@@ -266,7 +266,7 @@ def build(door: Door) -> Starlette:
             Route(path, _dispatch(door, handlers), methods=list(handlers))
             for path, handlers in by_path.items()
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _mistake},
+        exception_handlers={HTTPException: _http_error},
     )
     # "/v1/responses/" is an unknown path, not a redirect to wherever the Host header says.
     app.router.redirect_slashes = False
@@ -283,6 +283,11 @@ def _dispatch(door: Door, handlers: dict[str, Handler]) -> Callable[..., Awaitab
             return _refusal(error)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody is there to read it
+        except Exception as error:
+            # A mistake of ours. The log says where; not Starlette, which would pass it on to the
+            # web server, and that closes the connection under the caller's next call.
+            log.error("handler_failed", method=method, path=http.scope["path"], exc_info=error)
+            return _refusal(errors.Internal())
 
     return run
 
@@ -298,12 +303,6 @@ async def _http_error(http: HttpRequest, error: Exception) -> Response:
         message = f"{http.scope['path']} does not take {http.method}."
         return _refusal(errors.MethodNotAllowed(message), dict(error.headers or {}))
     return _refusal(errors.UnknownEndpoint(f"Unknown path: {http.method} {http.scope['path']}."))
-
-
-async def _mistake(http: HttpRequest, error: Exception) -> Response:
-    """A bug: the log gets the traceback (from the server), the caller a plain 500."""
-    log.error("handler_failed", method=http.method, path=http.scope["path"], exc_info=error)
-    return _refusal(errors.Internal())
 
 
 def endpoints() -> list[tuple[str, str]]:
