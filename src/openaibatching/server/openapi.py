@@ -134,17 +134,27 @@ def _answers() -> Schema:
     endings = {
         status: {**failed, "description": _one_of(codes)} for status, codes in _ENDINGS.items()
     }
+    done = _reply("Done: OpenAI's own body.", ref("schemas", "Answer"), *ours)
+    unfinished = _reply(
+        "New or unfinished: a valid object of the endpoint with nothing in it.",
+        ref("schemas", "Answer"),
+        *ours,
+        "Retry-After",
+    )
     return {
-        "200": _reply("Done: OpenAI's own body.", ref("schemas", "Answer"), *ours),
-        "202": _reply(
-            "New or unfinished: a valid object of the endpoint with nothing in it.",
-            ref("schemas", "Answer"),
-            *ours,
-            "Retry-After",
-        ),
+        "200": done | {"links": _links()},
+        "202": unfinished | {"links": _links()},
         **endings,
         "default": failed,
     }
+
+
+def _links() -> Schema:
+    """What can be done with a request, later, by the id in its reply's header."""
+    by_id = {"id": "$response.header.X-Batching-Id"}
+    operations = ("retrieve_request", "cancel_request", "retry_request", "delete_request")
+    others = ("retrieve_response", "cancel_response", "delete_response", "retrieve_chat_completion")
+    return {name: {"operationId": name, "parameters": by_id} for name in operations + others}
 
 
 def _call(endpoint: str) -> Schema:
@@ -227,7 +237,8 @@ def _bulk() -> Schema:
             "`Prefer: wait` holds lines back until they have finished or time is up."
         ),
         "parameters": [ref("parameters", "Prefer")],
-        "requestBody": {"required": True, "content": lines("InputLine")},
+        # Without a line there is nothing to answer, and that is no error.
+        "requestBody": {"required": False, "content": lines("InputLine")},
         "responses": {
             "200": {
                 "description": "A line for each line.",
