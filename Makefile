@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ts check bench soak
+.PHONY: help demo serve test test-ts check bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -57,6 +57,13 @@ KINDS ?= days processes memory
 
 soak: .venv/dev ## SEEDS=n worlds of faults and kills, and the books at their ends
 	@cd tests && ../.venv/bin/python -m soak --seeds $(SEEDS) --first $(FIRST) --kinds $(KINDS)
+
+CASES ?= 100
+SEED ?= 0
+
+fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, and as many odd bodies
+	@cd tests && ../.venv/bin/python -m security.schemathesis_run --cases $(CASES) --seed $(SEED)
+	@CASES=$(CASES) .venv/bin/pytest -q tests/security/test_fuzz.py
 
 # ----- virtual environments, made once and again when pyproject.toml changes -----
 

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
     ("the rim: the database and OpenAI", True, "db store embedded upstream"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
-    ("who calls the flow", True, "worker incoming door roll bulk_out bulk api"),
+    ("who calls the flow", True, "worker incoming door roll bulk_out bulk api connections"),
     ("put together", True, "service"),
 )
 

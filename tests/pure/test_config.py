@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,22 @@ def test_a_keyring_knows_its_keys_and_no_other() -> None:
     assert (keyring.tenant("one"), keyring.tenant("two")) == ("alpha", "beta")
     for wrong in ("", "three", "on", "onee", "ONE", "alpha", "\xff", "\ud800"):
         assert keyring.tenant(wrong) is None
+
+
+@pytest.mark.parametrize("key", ["key1", "key3", "key9", "k", "", "x" * 9999])
+def test_a_key_is_compared_whole_and_with_every_one_whichever_is_right(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    keyring = Keyring({f"tenant{n}": f"key{n}" for n in range(1, 4)})
+    compared: list[tuple[int, int]] = []
+
+    def constant_time(a: bytes, b: bytes) -> bool:
+        compared.append((len(a), len(b)))
+        return a == b
+
+    monkeypatch.setattr(hmac, "compare_digest", constant_time)
+    assert keyring.tenant(key) == (f"tenant{key[3]}" if key in ("key1", "key3") else None)
+    assert compared == [(32, 32)] * 3
 
 
 def test_the_demonstration_takes_nothing_from_the_environment(

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from openaibatching.server.embedded import EmbeddedPostgres
 
 KINDS = ("embedded", "system")
+# For tests of what does not depend on PostgreSQL's version.
+ONE_KIND = pytest.mark.parametrize("cluster", KINDS[:1], indirect=True)
 
 
 @dataclass(frozen=True)

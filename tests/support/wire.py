@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
+import sys
+import termios
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +40,11 @@ class Wire:
 
     @classmethod
     async def to(cls, service: Service) -> Wire:
-        url = urlsplit(service.url)
+        return await cls.at(service.url)
+
+    @classmethod
+    async def at(cls, address: str) -> Wire:
+        url = urlsplit(address)
         return cls(*await asyncio.open_connection(url.hostname, url.port))
 
     async def send(self, *parts: bytes) -> None:
@@ -58,6 +66,30 @@ class Wire:
             content = await self._reader.readexactly(int(headers.get("content-length", 0)))
             closed = to_the_end and await self._reader.read() == b""
         return Reply(int(first.split()[1]), headers, content, closed)
+
+    async def rest(self) -> bytes:
+        """Everything until the server closes, however it does."""
+        parts: list[bytes] = []
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(DEADLINE_S):
+                while part := await self._reader.read(HEAD_BYTES_MAX):
+                    parts.append(part)
+        return b"".join(parts)
+
+    def stop_reading(self) -> None:
+        """Take nothing of what comes."""
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.pause_reading()
+
+    def arrived(self) -> int:
+        """How many bytes wait to be read, after `stop_reading`."""
+        sock = self._writer.get_extra_info("socket")
+        return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    def close_half(self) -> None:
+        """Say that nothing more will come; a reply may."""
+        self._writer.write_eof()
 
     async def close(self) -> None:
         self._writer.close()

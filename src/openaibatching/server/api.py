@@ -217,7 +217,11 @@ async def describe_api(_door: Door, _http: HttpRequest) -> Response:
 
 async def webhook(door: Door, http: HttpRequest) -> Response:
     """POST /webhooks/openai: wakes the worker; polling stays the truth."""
-    body = await incoming.read_body(http, WEBHOOK_BYTES_MAX)
+    try:
+        async with asyncio.timeout(incoming.BODY_IDLE_S):  # anybody may send one
+            body = await incoming.read_body(http, WEBHOOK_BYTES_MAX)
+    except TimeoutError:
+        raise errors.RequestTimeout from None
     try:
         batch_id = door.ctx.upstream.webhook_batch_id(body, http.headers)
     except errors.InvalidSignature as error:
@@ -267,7 +271,7 @@ def build(door: Door) -> ASGIApp:
             Route(path, _endpoint(door, handlers), methods=list(handlers))
             for path, handlers in by_path.items()
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _mistake},
+        exception_handlers={HTTPException: _http_error},
     )
     # "/v1/responses/" is an unknown path, not a redirect to wherever the Host header says.
     starlette.router.redirect_slashes = False
@@ -277,11 +281,7 @@ def build(door: Door) -> ASGIApp:
         if handler is None:
             await starlette(scope, receive, send)
             return
-        http = HttpRequest(scope, receive)
-        try:
-            reply = await _reply(door, http, handler)
-        except Exception as error:
-            reply = await _mistake(http, error)
+        reply = await _reply(door, HttpRequest(scope, receive), handler)
         await reply(scope, receive, send)
 
     return app
@@ -302,6 +302,11 @@ async def _reply(door: Door, http: HttpRequest, handler: Handler) -> Response:
         return _refusal(error)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody is there to read it
+    except Exception as error:
+        # A mistake of ours. The log says where; not Starlette, which would pass it on to the web
+        # server, and that closes the connection under the caller's next call.
+        log.error("handler_failed", method=http.method, path=http.scope["path"], exc_info=error)
+        return _refusal(errors.Internal())
 
 
 def _refusal(error: errors.Refusal, extra: dict[str, str] | None = None) -> Response:
@@ -315,12 +320,6 @@ async def _http_error(http: HttpRequest, error: Exception) -> Response:
         message = f"{http.scope['path']} does not take {http.method}."
         return _refusal(errors.MethodNotAllowed(message), dict(error.headers or {}))
     return _refusal(errors.UnknownEndpoint(f"Unknown path: {http.method} {http.scope['path']}."))
-
-
-async def _mistake(http: HttpRequest, error: Exception) -> Response:
-    """A bug: the log gets the traceback (from the server), the caller a plain 500."""
-    log.error("handler_failed", method=http.method, path=http.scope["path"], exc_info=error)
-    return _refusal(errors.Internal())
 
 
 def endpoints() -> list[tuple[str, str]]:

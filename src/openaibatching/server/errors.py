@@ -60,6 +60,12 @@ def error_object(message: str, type_: str, param: str | None, code: str | None) 
     return {"message": message, "type": type_, "param": param, "code": code}
 
 
+class InvalidHttp(Refusal):
+    """What was sent is not HTTP/1.1."""
+
+    code = "invalid_http"
+
+
 class InvalidJson(Refusal):
     """The body is not a JSON object."""
 
@@ -141,7 +147,7 @@ class MethodNotAllowed(Refusal):
 
 
 class RequestTimeout(Refusal):
-    """The body did not arrive in time."""
+    """The headers or the body did not arrive in time."""
 
     http_status, code = 408, "request_timeout"
     # The rest of the body may still come: it must not be taken for the next request.
@@ -189,6 +195,12 @@ class UnsupportedMediaType(Refusal):
     """The body's Content-Type is not one that this path takes."""
 
     http_status, code = 415, "unsupported_media_type"
+
+
+class HeadersTooLarge(Refusal):
+    """The headers are too large."""
+
+    http_status, code = 431, "headers_too_large"
 
 
 class IdempotencyKeyReused(Refusal):

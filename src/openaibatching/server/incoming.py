@@ -13,7 +13,8 @@ from openaibatching.server import errors
 from openaibatching.server.config import Keyring
 
 BODY_IDLE_S = 30.0
-"""A body that stands still for longer is given up with 408."""
+"""A body that stands still for longer is given up with 408; one that nobody has shown a key for, or
+that is refused already, after so long in all."""
 DRAIN_BYTES_MAX = 64 * 1024 * 1024
 """How much of a refused body is still read, so that its sender gets to read the refusal."""
 

@@ -4,6 +4,8 @@
 word, and what belongs to it are values with names of their own. docs/operations.md says of each
 event what it means and what to do. No key, body or answer is ever a value: of OpenAI's errors only
 their kind, status, code and parameter are logged (`said`), because their texts may quote a call.
+Of any other error, where it happened and of which type it is (`_told`): PostgreSQL quotes the row
+that it refuses, a parser the text that it stumbles over.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from openaibatching.server.errors import UpstreamError
+from openaibatching.server.errors import ServerError, UpstreamError
 
 Format = Literal["text", "json"]
+NAME = "openaibatching"
 
 REGISTRY = CollectorRegistry()
 """The metrics that this process counts by itself; the others are read from the database."""
@@ -40,15 +44,16 @@ UPSTREAM_LAST_SUCCESS = Gauge(
 )
 # Their own lines about each call would bury ours.
 _NOISY = ("httpx", "httpx2", "openai", "psycopg.pool", "uvicorn")
-# What PostgreSQL adds to an error may quote a row.
-_QUOTING = re.compile(r"\n(DETAIL|CONTEXT|QUERY|STATEMENT): .*")
+# Errors whose words are our own, the system's, or about code: none of them quotes what was sent.
+_PLAIN = (ServerError, OSError, TypeError, AttributeError, NameError)
+_WORD = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
 
 Event = MutableMapping[str, Any]
 
 
 def get() -> Any:
     """The logger. Events are counted even where nobody reads the log."""
-    return structlog.stdlib.get_logger("openaibatching")
+    return structlog.stdlib.get_logger(NAME)
 
 
 def said(error: UpstreamError) -> dict[str, Any]:
@@ -56,7 +61,8 @@ def said(error: UpstreamError) -> dict[str, Any]:
 
     Without a status the words are our own or the network's, and `detail` has them.
     """
-    found = {"status": error.status, "code": error.code, "param": error.param}
+    found: dict[str, Any] = {"status": error.status}
+    found |= {"code": _word(error.code), "param": _word(error.param)}
     if error.status is None:
         found["detail"] = error.message
     if error.status in (401, 403):
@@ -64,27 +70,33 @@ def said(error: UpstreamError) -> dict[str, Any]:
     return {"error": type(error).__name__} | {k: v for k, v in found.items() if v is not None}
 
 
+def _word(text: str | None) -> str | None:
+    return text if text and _WORD.fullmatch(text) else None
+
+
 def configure(form: Format, level: str) -> None:
     """Write the log to stderr, this server's own lines and those of its libraries alike."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        _without_rows,
+        structlog.processors.ExceptionRenderer(_told),
     ]
-    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    renderers: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer()]
     if form == "text":
-        renderer = structlog.dev.ConsoleRenderer(
+        console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), pad_event_to=0, sort_keys=False
         )
+        renderers = [_on_one_line, console]
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[_first_line, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Of libraries only what is wrong: their finer lines quote what they send and read.
+    logging.basicConfig(level="WARNING", handlers=[handler], force=True)
+    logging.getLogger(NAME).setLevel(level.upper())
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     _use([*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter])
@@ -104,10 +116,45 @@ def _count(_logger: Any, _method: str, event: Event) -> Event:
     return event
 
 
-def _without_rows(_logger: Any, _method: str, event: Event) -> Event:
-    if "exception" in event:
-        event["exception"] = _QUOTING.sub("", event["exception"])
+def _first_line(_logger: Any, _method: str, event: Event) -> Event:
+    """Of a library's line, its first: below it, asyncio for one shows an error with its words."""
+    event["event"] = str(event["event"]).split("\n", 1)[0]
     return event
+
+
+def _on_one_line(_logger: Any, _method: str, event: Event) -> Event:
+    """Callers choose a model's name and a path: neither may look like a line of its own."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception" and not value.isprintable():
+            event[name] = "".join(
+                c if c.isprintable() else c.encode("unicode_escape").decode() for c in value
+            )
+    return event
+
+
+def _told(exc_info: Any) -> str:
+    """What may be logged of an error and of those behind it, the first cause first."""
+    error: BaseException | None = exc_info[1]
+    told: list[str] = []
+    while error is not None:
+        parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        told += [_told((None, part, None)) for part in parts]
+        told.append("".join(traceback.format_tb(error.__traceback__)) + _name(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n".join(reversed(told))
+
+
+def _name(error: BaseException) -> str:
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    if isinstance(error, _PLAIN) and not isinstance(error, UpstreamError):
+        return f"{kind}: {error}"
+    # psycopg's errors: SQLSTATE and the constraint say what it was.
+    known = [getattr(error, "sqlstate", None), getattr(_diag(error), "constraint_name", None)]
+    return " ".join([kind, *(word for word in known if word)])
+
+
+def _diag(error: BaseException) -> Any:
+    return getattr(error, "diag", None)
 
 
 # For a server that is embedded in another program: that program's logging decides.

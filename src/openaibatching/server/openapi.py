@@ -61,7 +61,9 @@ def document(version: str) -> Schema:
                 "OpenAI's half-price Batch API behind the ordinary call. A call is answered 202 "
                 "with an empty object until its batch is done; the same call again is the same "
                 "request. Any other path is refused with 404 `unknown_endpoint`, another method "
-                "with 405 `method_not_allowed`; a mistake of the service is 500 `internal_error`."
+                "with 405 `method_not_allowed`, what is not HTTP/1.1 with 400 `invalid_http`, and "
+                "headers of more than 64 KiB with 431 `headers_too_large`; a mistake of the "
+                "service is 500 `internal_error`."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -132,17 +134,27 @@ def _answers() -> Schema:
     endings = {
         status: {**failed, "description": _one_of(codes)} for status, codes in _ENDINGS.items()
     }
+    done = _reply("Done: OpenAI's own body.", ref("schemas", "Answer"), *ours)
+    unfinished = _reply(
+        "New or unfinished: a valid object of the endpoint with nothing in it.",
+        ref("schemas", "Answer"),
+        *ours,
+        "Retry-After",
+    )
     return {
-        "200": _reply("Done: OpenAI's own body.", ref("schemas", "Answer"), *ours),
-        "202": _reply(
-            "New or unfinished: a valid object of the endpoint with nothing in it.",
-            ref("schemas", "Answer"),
-            *ours,
-            "Retry-After",
-        ),
+        "200": done | {"links": _links()},
+        "202": unfinished | {"links": _links()},
         **endings,
         "default": failed,
     }
+
+
+def _links() -> Schema:
+    """What can be done with a request, later, by the id in its reply's header."""
+    by_id = {"id": "$response.header.X-Batching-Id"}
+    operations = ("retrieve_request", "cancel_request", "retry_request", "delete_request")
+    others = ("retrieve_response", "cancel_response", "delete_response", "retrieve_chat_completion")
+    return {name: {"operationId": name, "parameters": by_id} for name in operations + others}
 
 
 def _call(endpoint: str) -> Schema:
@@ -226,7 +238,8 @@ def _bulk() -> Schema:
             "`order=finished` beside it, they come as they finish."
         ),
         "parameters": [ref("parameters", "Prefer")],
-        "requestBody": {"required": True, "content": lines("InputLine")},
+        # Without a line there is nothing to answer, and that is no error.
+        "requestBody": {"required": False, "content": lines("InputLine")},
         "responses": {
             "200": {
                 "description": "A line for each line.",
@@ -311,6 +324,7 @@ def _around() -> Schema:
                         for status, reply in _refusals(
                             {
                                 "400": ("invalid_signature",),
+                                "408": ("request_timeout",),
                                 "413": ("request_too_large",),
                                 "503": ("database_unavailable",),
                             }

@@ -77,7 +77,7 @@ def schemas() -> dict[str, Schema]:
     batching["estimated_completion_at"] = _or_null("integer")
     deleted: dict[str, Schema] = {"id": ours, "object": {"const": "request"}}
     deleted["deleted"] = {"const": True}
-    own_body = _object({"model": text}, "OpenAI's own request body.", additionalProperties=True)
+    own_body = _own_body()
     return {
         "OpenAIBody": own_body,
         "Answer": _object(
@@ -97,6 +97,14 @@ def schemas() -> dict[str, Schema]:
     }
 
 
+def _own_body() -> Schema:
+    model: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^\\u0000]*$"}
+    off: Schema = {"enum": [False, None], "description": "A batch cannot do it."}
+    body = _object({"model": model}, "OpenAI's own request body.", additionalProperties=True)
+    body["properties"] |= {"stream": off, "background": off}
+    return body
+
+
 def _bulk_lines(ours: Schema) -> dict[str, Schema]:
     """The lines of the bulk door."""
     text: Schema = {"type": "string"}
@@ -106,6 +114,7 @@ def _bulk_lines(ours: Schema) -> dict[str, Schema]:
         "url": {"type": "string", "enum": list(ENDPOINTS)},
         "body": ref("schemas", "OpenAIBody"),
     }
+    key: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
     response: dict[str, Schema] = {
         "status_code": {"type": "integer", "minimum": 100, "maximum": 599},
         "request_id": text,
@@ -117,13 +126,15 @@ def _bulk_lines(ours: Schema) -> dict[str, Schema]:
         "response": _object(response, "What the single call would have been answered."),
         "error": {"type": "null"},
     }
+    line_in = _object(
+        input_line,
+        "`custom_id` is only echoed: two lines with the same body are the same request, unless "
+        "`idempotency_key`, which does what the header does, names them.",
+        additionalProperties=True,
+    )
+    line_in["properties"] |= {"idempotency_key": key}
     return {
-        "InputLine": _object(
-            input_line,
-            "`custom_id` is only echoed: two lines with the same body are the same request, unless "
-            "`idempotency_key`, which does what the header does, names them.",
-            additionalProperties=True,
-        ),
+        "InputLine": line_in,
         "OutputLine": _object(
             output_line, "Of a bad line `id` is null, and `response` says what is wrong."
         ),
@@ -168,7 +179,9 @@ def parameters() -> dict[str, Schema]:
         }
 
     return {
-        "id": parameter("id", "path", "Our id (`batchreq_...`), or OpenAI's once known."),
+        "id": parameter(
+            "id", "path", "Our id (`batchreq_...`), or OpenAI's once known.", minLength=1
+        ),
         "Prefer": parameter(
             "Prefer",
             "header",
@@ -183,7 +196,9 @@ def parameters() -> dict[str, Schema]:
             minLength=1,
             maxLength=255,
         ),
-        "status": parameter("status", "query", "Only these.", enum=list(STATUSES)),
+        "status": parameter(
+            "status", "query", "Only these; empty, like leaving it out.", enum=[*STATUSES, ""]
+        ),
         "limit": parameter(
             "limit", "query", "How many.", type="integer", minimum=1, maximum=100, default=20
         ),

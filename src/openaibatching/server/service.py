@@ -23,6 +23,7 @@ from anyio.from_thread import start_blocking_portal
 from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.config import DEFAULT_TENANT, Keyring, Settings, parse_keys
+from openaibatching.server.connections import Connections, allow_files
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session, migrate
 from openaibatching.server.deliver import Deliverer
@@ -138,7 +139,8 @@ class Service:
         self._deliverer = Deliverer(self.database)
         self._session = Session(url, self.ctx.server, self._heard)
         door = Door(self.ctx, Keyring(server_keys), self._acceptor, self._deliverer)
-        self._server = _uvicorn(settings, api.build(door))
+        self._connections = Connections()
+        self._server = _uvicorn(settings, api.build(door), self._connections)
         self._socket = listening
         self._tasks: list[asyncio.Task[None]] = []
         self._failed = asyncio.Event()
@@ -163,6 +165,7 @@ class Service:
             self._acceptor.run(),
             self._deliverer.run(),
             self.worker.run(),
+            self._connections.run(),
             self._server.serve(sockets=[self._socket]),
         )
         self._tasks = [asyncio.create_task(part) for part in background]
@@ -196,9 +199,11 @@ class Service:
         await self.database.close()
 
 
-def _uvicorn(settings: Settings, app: object) -> uvicorn.Server:
+def _uvicorn(settings: Settings, app: object, connections: Connections) -> uvicorn.Server:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=connections.factory,  # type: ignore[arg-type]
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -222,6 +227,7 @@ async def serve(settings: Settings) -> None:
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stopping.set)
     server_keys, made = keys(settings)
+    allow_files()
     with suppress(StoppedEarly):
         async with serving(settings, server_keys, stopping) as service:
             _announce(service, server_keys, made)

@@ -136,7 +136,10 @@ class Upstream:
                 except StopAsyncIteration:
                     return
                 except Exception as error:  # the HTTP library's own, which differs by SDK version
-                    raise UpstreamUnknown(f"the download broke off: {error!r}") from error
+                    # Only its type: its words may quote an answer.
+                    raise UpstreamUnknown(
+                        f"the download broke off: {type(error).__name__}"
+                    ) from error
                 yield chunk
 
     # ----- batches -----
@@ -247,7 +250,7 @@ async def _translated() -> AsyncIterator[None]:
             raise UpstreamUnknown(f"no usable reply: {error.message}") from error
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             # What the SDK does with a list that is an HTML page.
-            raise UpstreamUnknown(f"a reply that is none: {error}") from error
+            raise UpstreamUnknown(f"a reply that is none: {type(error).__name__}") from error
     except UpstreamError as error:
         journal.UPSTREAM_ERRORS.labels(type(error).__name__, str(error.status or "")).inc()
         raise

@@ -1,0 +1,237 @@
+"""Connections to the door: how slow one may be, how large the head of a call, how many there are.
+
+uvicorn limits the time between two calls, and nothing else. So whoever sends a byte now and then,
+reads no replies or never ends a header could hold connections, files and memory for as long as
+they like, and all that without a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from openaibatching.server import errors, journal
+
+log = journal.get()
+
+HEAD_S = 30.0
+"""From the first byte of a call, or from the connection, to the end of its headers."""
+HEAD_BYTES_MAX = 65_536
+"""Of a head, of trailers, of what stands between two pieces of a body."""
+UNREAD_S = 60.0
+"""How long a caller may take not one byte of its reply."""
+LINGER_S = 2.0
+"""How long one that was refused may go on: a sender that is closed upon does not read why."""
+LOOK_S = 5.0
+
+CONNECTIONS_MAX = 10_000
+FILES_RESERVED = 200
+"""Files for everything but callers: PostgreSQL, OpenAI, batch files, libraries, the log."""
+SAY_S = 60.0
+
+
+def allow_files() -> None:
+    """Let this process open as many files as callers may need.
+
+    1,024 is what most systems start a process with, for the sake of programs that use select(),
+    and a thousand idle callers take all of them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + FILES_RESERVED
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # the system has a limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _most() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, max(soft - FILES_RESERVED, soft // 2))
+
+
+class Connections:
+    """All that are open, and which of them wait for a call, the longest first."""
+
+    def __init__(self) -> None:
+        self._most = _most()
+        self._open: set[Connection] = set()
+        self._waiting: dict[Connection, float] = {}
+        self._said = -SAY_S
+
+    @property
+    def factory(self) -> Callable[..., Connection]:
+        """What makes uvicorn's protocols."""
+        return partial(Connection, self)
+
+    def opened(self, connection: Connection) -> None:
+        """One more. When there are too many, the one that has waited longest makes room, so that
+        no number of idle ones keeps a caller out; if none is idle, the new one is turned away."""
+        if len(self._open) >= self._most:
+            self._say()
+            oldest = next(iter(self._waiting), None)
+            if oldest is None:
+                connection.transport.abort()
+                return
+            self.closed(oldest)
+            oldest.transport.abort()
+        self._open.add(connection)
+        self.wait(connection)
+
+    def _say(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._said >= SAY_S:  # as often as an operator can use it
+            self._said = now
+            log.warning("connections_full", most=self._most, idle=len(self._waiting))
+
+    def closed(self, connection: Connection) -> None:
+        """One less."""
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def wait(self, connection: Connection) -> None:
+        """From now on, this one waits for a call."""
+        self._waiting.pop(connection, None)  # to the end
+        if connection in self._open:
+            self._waiting[connection] = asyncio.get_running_loop().time()
+
+    def called(self, connection: Connection) -> None:
+        """The head of a call has come."""
+        self._waiting.pop(connection, None)
+
+    async def run(self) -> None:
+        """Close those that are too slow, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = asyncio.get_running_loop().time()
+            for connection, since in list(self._waiting.items()):
+                if connection.head_begun and now - since > HEAD_S:
+                    connection.refuse(errors.RequestTimeout())
+            for connection in list(self._open):
+                connection.look(now)
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol, with limits."""
+
+    def __init__(self, connections: Connections, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._connections = connections
+        self._loose = 0  # bytes that were no part of a body, since the last that were, or a head
+        self._unread, self._unread_since = 0, 0.0
+        self._refused = False
+        # uvicorn's `cycle` is the newest call; of several in a row, this is the one at work.
+        self._working: RequestResponseCycle | None = None
+        self.head_begun = True
+        """Whether its time runs. Not between two calls: that time is uvicorn's to limit."""
+
+    # ----- what happens to it -----
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._connections.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.closed(self)
+        self._give_up()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._loose += len(data)
+        super().data_received(data)
+        if self._loose > HEAD_BYTES_MAX:
+            self.refuse(errors.HeadersTooLarge())
+        elif self._idle and not self.head_begun:
+            # Whatever it is: a head, an empty line, or the rest of a body that nobody reads.
+            self.head_begun = True
+            self._connections.wait(self)
+
+    def on_headers_complete(self) -> None:
+        self._loose = 0
+        self.head_begun = False
+        self._connections.called(self)
+        super().on_headers_complete()
+        self.headers = []  # trailers come here, and not to the headers (RFC 9110, 6.5.1)
+
+    def on_body(self, body: bytes) -> None:
+        self._loose = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._loose = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._idle:
+            self._connections.wait(self)
+
+    # ----- what is done about it -----
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no call is under way."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def look(self, now: float) -> None:
+        """Drop it if its caller has taken nothing of its reply for too long."""
+        try:
+            unread = self.transport.get_write_buffer_size()
+        except AttributeError:  # asyncio's TLS, when it was closed twice: it ends by itself
+            return
+        if unread == 0 or unread != self._unread:
+            self._unread, self._unread_since = unread, now
+        elif now - self._unread_since > UNREAD_S:
+            self.transport.abort()
+
+    def refuse(self, refusal: errors.Refusal) -> None:
+        """Say what is wrong and close."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._connections.wait(self)
+        # Between the lines of a reply, or in place of another call's, nobody would understand it.
+        cycle = self.cycle
+        understood = self._idle or (
+            cycle is self._working and cycle.more_body and not cycle.response_started
+        )
+        self._give_up()
+        if understood:
+            content = json.dumps(refusal.body(), separators=(",", ":")).encode()
+            self.transport.write(
+                STATUS_LINE[refusal.http_status]
+                + b"content-type: application/json\r\ncontent-length: %d\r\n" % len(content)
+                + b"connection: close\r\n\r\n"
+                + content
+            )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _give_up(self) -> None:
+        """Tell the call that is under way that nobody is there any more."""
+        if self._working is not None and not self._working.response_complete:
+            self._working.disconnected = True
+            self._working.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._working = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(errors.InvalidHttp())

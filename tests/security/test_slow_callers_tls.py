@@ -1,0 +1,57 @@
+"""With TLS the same limits hold."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from openaibatching.server import connections
+from support.door import open_door
+from support.postgres import ONE_KIND, Cluster
+from support.wire import Wire
+from support.world import http
+
+DOCUMENT = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@ONE_KIND
+async def test_slow_and_endless_callers_are_refused_behind_tls_too(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HEAD_S", "UNREAD_S", "LINGER_S"):
+        monkeypatch.setattr(connections, name, 0.3)
+    monkeypatch.setattr(connections, "LOOK_S", 0.05)
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certfile, keyfile = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.cert_chain_pems[0].write_to_path(certfile)
+    certificate.private_key_pem.write_to_path(keyfile)
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trusting)
+    async with open_door(cluster, tmp_path, ssl_certfile=certfile, ssl_keyfile=keyfile) as door:
+        port = int(door.service.url.rpartition(":")[2])
+
+        async def wire(first: bytes) -> Wire:
+            one = Wire(*await asyncio.open_connection("127.0.0.1", port, ssl=trusting))
+            await one.send(first)
+            return one
+
+        unread = await wire(DOCUMENT * 1000)
+        unread.stop_reading()
+        for first, status in (
+            (b"", b"408"),
+            (b"GET /health HTTP/1.1\r\nX-Slow: x", b"408"),
+            (b"nonsense\r\n\r\n", b"400"),
+            (b"X: y\r\n" * 100_000, b"400"),
+            (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000, b"431"),
+        ):
+            one = await wire(first)
+            assert (await one.rest()).startswith(b"HTTP/1.1 " + status)
+            one.abort()
+        async with http(door.service, verify=trusting) as client:
+            assert (await client.get("/health")).status_code == 200
+        unread.abort()
