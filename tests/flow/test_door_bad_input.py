@@ -218,6 +218,15 @@ async def test_a_limit_out_of_bounds_is_refused(quiet: Door) -> None:
         refused(reply, 400, "invalid_value", "limit")
 
 
+async def test_a_parameter_that_is_there_twice_is_refused_and_an_empty_one_is_none(
+    quiet: Door,
+) -> None:
+    for name in ("limit", "status", "after"):
+        reply = await quiet.client.get(f"/v1/requests?{name}=5&{name}=")
+        refused(reply, 400, "invalid_value", name)
+    assert (await quiet.client.get("/v1/requests?limit=&status=&after=")).status_code == 200
+
+
 async def test_an_unknown_status_is_refused(quiet: Door) -> None:
     for status in ("done", "QUEUED", "%00", "queued,failed"):
         reply = await quiet.client.get(f"/v1/requests?status={status}")

@@ -127,13 +127,12 @@ async def delete_request(door: Door, http: HttpRequest) -> Response:
 async def list_requests(door: Door, http: HttpRequest) -> Response:
     """GET /v1/requests."""
     tenant = incoming.tenant(http, door.keyring)
-    limit = _limit(http.query_params.get("limit"))
-    state = http.query_params.get("status") or None
+    limit, state = _limit(_given(http, "limit")), _given(http, "status") or None
     if state is not None and state not in REQUEST_STATES:
         raise errors.InvalidParameter(
             f"'status' must be one of {', '.join(REQUEST_STATES)}.", param="status"
         )
-    after = http.query_params.get("after")
+    after = _given(http, "after")
     before_seq = (await _lookup(door, tenant, after)).seq if after else None
     found = await door.read(
         lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
@@ -142,7 +141,15 @@ async def list_requests(door: Door, http: HttpRequest) -> Response:
     return Response(body, media_type="application/json")
 
 
-def _limit(text: str | None) -> int:
+def _given(http: HttpRequest, name: str) -> str:
+    """A parameter of the query; "" is as good as none."""
+    values = http.query_params.getlist(name)
+    if len(values) > 1:
+        raise errors.InvalidParameter(f"'{name}' is there more than once.", param=name)
+    return values[0] if values else ""
+
+
+def _limit(text: str) -> int:
     if not text:
         return LIST_LIMIT
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIST_LIMIT_MAX:

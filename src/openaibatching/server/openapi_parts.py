@@ -199,8 +199,12 @@ def parameters() -> dict[str, Schema]:
         "status": parameter(
             "status", "query", "Only these; empty, like leaving it out.", enum=[*STATUSES, ""]
         ),
-        "limit": parameter(
-            "limit", "query", "How many.", type="integer", minimum=1, maximum=100, default=20
-        ),
+        "limit": {
+            **parameter("limit", "query", "How many; empty, like leaving it out."),
+            "schema": {
+                "anyOf": [{"type": "integer", "minimum": 1, "maximum": 100}, {"const": ""}],
+                "default": 20,
+            },
+        },
         "after": parameter("after", "query", "The id after which the page begins."),
     }
