@@ -48,6 +48,7 @@ class Context:
     clock: Callable[[], datetime] | None = None
     server: int = field(default_factory=_new_server_number)
     _held: dict[Lease, asyncio.Task[object]] = field(default_factory=dict)
+    _lost: set[Lease] = field(default_factory=set)
 
     def now(self) -> datetime | None:
         """The time if a test owns the clock, else None for the database's own now()."""
@@ -58,7 +59,8 @@ class Context:
         """The batch in one of `states` whose turn it is, leased to this server, or None.
 
         The lease is kept alive by `renew` and given back at the end, whatever happens, so that
-        a step that fails is tried again later and never at once.
+        a step that fails is tried again later and never at once. Raises LeaseLost when `renew`
+        finds it in other hands.
         """
         held = [id_ for id_, _ in self._held]
         async with self.database.transaction() as conn:
@@ -73,11 +75,14 @@ class Context:
         self._held[batch.lease] = task
         try:
             yield batch
-        except BaseException:
+        except BaseException as error:
+            if batch.lease in self._lost:  # whatever else the step says: this is the reason
+                raise LeaseLost(f"batch {batch.id}: it is in other hands") from error
             await self._release(batch, backoff_s(batch.tries))
             raise
         finally:
             del self._held[batch.lease]
+            self._lost.discard(batch.lease)
 
     async def postpone(self, batch: Batch, wait_s: float) -> None:
         """Give the batch back; its next turn is in `wait_s` seconds."""
@@ -99,5 +104,6 @@ class Context:
         async with self.database.transaction() as conn:
             ours = await store.renew_leases(conn, self.server, list(held))
         for lease in held.keys() - ours:
-            if lease in self._held:
-                held[lease].cancel(LeaseLost.__name__)
+            if lease in self._held and lease not in self._lost:
+                self._lost.add(lease)
+                held[lease].cancel()
