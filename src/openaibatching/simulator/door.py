@@ -74,6 +74,7 @@ class Door:
             template,
             request.url.path,
             int(retry) if retry.isdecimal() else 0,
+            _presented(request)[1],
         )
         self._simulator.requests.add(call)
 
@@ -89,8 +90,7 @@ class Door:
         return await self._after(name, reply)
 
     def _authorize(self, request: Request) -> None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        key = key.strip()
+        scheme, key = _presented(request)
         if scheme.lower() != "bearer" or not key:
             message = (
                 "You didn't provide an API key. You need to provide your API key in an "
@@ -148,6 +148,12 @@ class Door:
 def refused(refusal: ApiError) -> Response:
     """The reply for a refusal."""
     return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+
+
+def _presented(request: Request) -> tuple[str, str]:
+    """(scheme, key) of the Authorization header."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return scheme, key.strip()
 
 
 def _masked(key: str) -> str:
