@@ -9,10 +9,11 @@ import pytest
 
 from openaibatching.server import store
 from openaibatching.server.context import Context
-from openaibatching.server.errors import LeaseLost
+from openaibatching.server.errors import DatabaseUnavailable, LeaseLost
 from openaibatching.server.form import form_one
 from openaibatching.server.model import Batch
 from openaibatching.server.worker import Worker
+from support.postgres import Cluster
 from support.steps import chat, look, put
 from support.world import Clock, until
 
@@ -96,6 +97,38 @@ async def test_renewing_leaves_a_step_alone_that_has_just_given_its_batch_back(
         await ctx.postpone(batch, 0)
         await ctx.renew()
         await asyncio.sleep(0)  # where a cancellation would arrive
+
+
+async def test_what_could_not_be_given_back_is_given_back_when_the_database_is_there_again(
+    ctx: Context, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    await formed(ctx, clock)
+    name = database_url.split("?")[0].rsplit("/", 1)[1]
+
+    async def cut_off() -> None:
+        async with ctx.lease(("claimed",)) as batch:
+            assert batch is not None
+            cluster.execute(f"alter database {name} allow_connections false")
+            cluster.execute(
+                f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+            )
+            await move(ctx, batch)
+
+    with pytest.raises(DatabaseUnavailable):
+        await cut_off()
+    cluster.execute(f"alter database {name} allow_connections true")
+
+    async def renewed() -> bool:
+        try:
+            await ctx.renew()
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    await until(renewed)
+    async with ctx.database.transaction() as conn:
+        row = await (await conn.execute("select lease_by from batch")).fetchone()
+    assert row == (None,)
 
 
 async def move(ctx: Context, batch: Batch) -> None:

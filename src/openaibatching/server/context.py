@@ -49,6 +49,7 @@ class Context:
     server: int = field(default_factory=_new_server_number)
     _held: dict[Lease, asyncio.Task[object]] = field(default_factory=dict)
     _lost: set[Lease] = field(default_factory=set)
+    _owed: list[tuple[Batch, float]] = field(default_factory=list)
 
     def now(self) -> datetime | None:
         """The time if a test owns the clock, else None for the database's own now()."""
@@ -90,14 +91,22 @@ class Context:
             await store.release_batch(conn, self.server, batch, wait_s, self.now())
 
     async def _release(self, batch: Batch, wait_s: float) -> None:
-        # Being cancelled must not leave the lease behind; being without a database may, since
-        # the lease then ends by itself.
+        # Being cancelled must not leave the lease behind; being without a database may: then it
+        # is given back by `renew`, or ends by itself.
         with contextlib.suppress(Exception):  # the first error is the one to report
             async with asyncio.timeout(RELEASE_S):
                 await asyncio.shield(self.postpone(batch, wait_s))
+            return
+        self._owed.append((batch, wait_s))
 
     async def renew(self) -> None:
-        """Make the leases last longer; a step whose lease is lost is stopped where it stands."""
+        """Make the leases last longer; a step whose lease is lost is stopped where it stands.
+
+        First, what could not be given back during an outage is given back.
+        """
+        while self._owed:
+            await self.postpone(*self._owed[-1])
+            self._owed.pop()
         held = dict(self._held)
         if not held:
             return
