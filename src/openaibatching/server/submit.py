@@ -60,6 +60,10 @@ async def _adopt_or_upload(ctx: Context, batch: Batch) -> None:
         await _refused(ctx, batch, error, kind=None if error.status == 413 else "upload")
     except UpstreamError as error:
         log.warning("upload_failed", **await _later(ctx, batch, error))
+    except OSError as error:
+        wait_s = backoff_s(batch.tries)
+        log.error("spool_failed", **batch.names, detail=str(error), wait_s=wait_s)
+        await ctx.postpone(batch, wait_s)
 
 
 async def _find_uploaded(ctx: Context, batch: Batch) -> bool:

@@ -494,4 +494,5 @@ select model, limit_at(l, now()) from model_limit l where limit_at(l, now()) is 
 select coalesce(extract(epoch from now() - min(queued_at)), 0)::float8 as seconds from queue_head;
 
 -- name: ping
-select 1 as one;
+-- Reading is not enough: a failover may have left us on a standby.
+select not current_setting('transaction_read_only')::boolean as writable;
