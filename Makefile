@@ -40,11 +40,12 @@ bench: .venv/dev ## the door beside a server that does nothing, in one run
 
 SEEDS ?= 3
 KILLS ?= 19
+PAUSES ?= 1
 FIRST ?= 0
 
-soak: .venv/dev ## SEEDS=n worlds of faults, KILLS=n kills at exact points, and the books at their ends
+soak: .venv/dev ## SEEDS=n worlds of faults, KILLS=n and PAUSES=n at exact points, and the books at their ends
 	@cd tests && ../.venv/bin/python -m soak.seeded --seeds $(SEEDS) --first $(FIRST)
-	@cd tests && ../.venv/bin/python -m soak.kills --kills $(KILLS) --first $(FIRST)
+	@cd tests && ../.venv/bin/python -m soak.kills --kills $(KILLS) --pauses $(PAUSES) --first $(FIRST)
 
 # ----- virtual environments, made once and again when pyproject.toml changes -----
 

@@ -14,3 +14,10 @@ def installed() -> Iterator[Cluster]:
     """An installed PostgreSQL; where there is none, one more embedded one stands in for it."""
     with running_cluster("system" if system_binaries() else "embedded") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[Cluster]:
+    """A PostgreSQL that nobody else uses, to be mistreated."""
+    with running_cluster("embedded") as cluster:
+        yield cluster

@@ -105,6 +105,13 @@ class World:
         self.accepted = max(self.accepted, len(replies))
         return [reply.json() for reply in replies]
 
+    def ask_and_wait(self, server: ServerProcess, text: str) -> httpx2.Response:
+        """One call, held until it has finished."""
+        return httpx2.post(
+            f"{server.url}/v1/chat/completions", json=chat(text),
+            headers=HEADERS | {"Prefer": "wait=120"}, timeout=180, verify=False,
+        )  # fmt: skip
+
     @contextmanager
     def asking(self, server: ServerProcess) -> Iterator[list[Future[httpx2.Response]]]:
         """The calls while they are under way."""

@@ -25,8 +25,10 @@ class Cluster:
     url: str
     postgres: EmbeddedPostgres
 
-    def restart(self) -> None:
-        """Start it again after it was stopped or killed."""
+    def restart(self, mode: str | None = None) -> None:
+        """Start it again, after it was stopped or killed; by us, if `mode` is one of pg_ctl's."""
+        if mode is not None:
+            self.postgres._pg_ctl("stop", "-m", mode, "-w")
         self.postgres.start()
 
     def url_of(self, database: str) -> str:
