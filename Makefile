@@ -51,12 +51,15 @@ bench: .venv/dev ## the door beside a server that does nothing, in one run
 	@cd tests && ../.venv/bin/python ../benchmarks/door.py
 
 SEEDS ?= 3
+KILLS ?= 19
+PAUSES ?= 1
 FIRST ?= 0
 
 KINDS ?= days processes memory
 
-soak: .venv/dev ## SEEDS=n worlds of faults and kills, and the books at their ends
+soak: .venv/dev ## SEEDS=n worlds of faults, KILLS=n and PAUSES=n at exact points, and the books
 	@cd tests && ../.venv/bin/python -m soak --seeds $(SEEDS) --first $(FIRST) --kinds $(KINDS)
+	@cd tests && ../.venv/bin/python -m soak.kills --kills $(KILLS) --pauses $(PAUSES) --first $(FIRST)
 
 CASES ?= 100
 SEED ?= 0

@@ -22,7 +22,10 @@ from support.world import Clock, running_service, settings_for
 TEMPLATE = "openaibatching_template"
 
 
-LONG = ("test_real_input", "test_kill", "test_soak", "test_replicas")
+LONG = (
+    "test_kill_answering", "test_kill_sending", "test_real_input", "test_soak", "test_replicas",
+    "test_database_away", "test_database_full",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

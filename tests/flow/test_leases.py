@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
 
 from openaibatching.server import store
 from openaibatching.server.context import Context
-from openaibatching.server.errors import LeaseLost
+from openaibatching.server.errors import DatabaseUnavailable, LeaseLost
 from openaibatching.server.form import form_one
 from openaibatching.server.model import Batch
-from support.steps import chat, put
-from support.world import Clock
+from openaibatching.server.worker import Worker
+from support.postgres import Cluster
+from support.steps import chat, look, put
+from support.world import Clock, until
 
 
 async def formed(ctx: Context, clock: Clock) -> None:
@@ -80,7 +83,7 @@ async def test_renewing_stops_the_step_whose_lease_went_to_another_server(
     async with other.lease(("claimed",)) as taken:
         assert taken is not None
         await ctx.renew()
-        with pytest.raises(asyncio.CancelledError, match="LeaseLost"):
+        with pytest.raises(LeaseLost):
             await working
         await move(other, taken)
 
@@ -96,6 +99,68 @@ async def test_renewing_leaves_a_step_alone_that_has_just_given_its_batch_back(
         await asyncio.sleep(0)  # where a cancellation would arrive
 
 
+async def test_what_could_not_be_given_back_is_given_back_when_the_database_is_there_again(
+    ctx: Context, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    await formed(ctx, clock)
+    name = database_url.split("?")[0].rsplit("/", 1)[1]
+
+    async def cut_off() -> None:
+        async with ctx.lease(("claimed",)) as batch:
+            assert batch is not None
+            cluster.execute(f"alter database {name} allow_connections false")
+            cluster.execute(
+                f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+            )
+            await move(ctx, batch)
+
+    with pytest.raises(DatabaseUnavailable):
+        await cut_off()
+    cluster.execute(f"alter database {name} allow_connections true")
+
+    async def renewed() -> bool:
+        try:
+            await ctx.renew()
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    await until(renewed)
+    async with ctx.database.transaction() as conn:
+        row = await (await conn.execute("select lease_by from batch")).fetchone()
+    assert row == (None,)
+
+
 async def move(ctx: Context, batch: Batch) -> None:
     async with ctx.database.transaction() as conn:
         await store.move_batch(conn, "start_upload", ctx.server, batch, now=ctx.now())
+
+
+async def test_a_step_that_is_stopped_does_not_take_its_loop_along(
+    ctx: Context, rows: psycopg.Connection[tuple[object, ...]], database_url: str
+) -> None:
+    # Seen when a lease was lost at the very moment at which its step failed by itself.
+    ctx.clock = None
+    worker = Worker(ctx)
+    working = asyncio.create_task(worker.run())
+    requests = await put(ctx, chat("stopped"))
+
+    async def uploading() -> asyncio.Task[object] | None:
+        waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and query like %s"
+        blocked = rows.execute(waiting, ["%select r.id, p.body%"]).fetchall()
+        return next(iter(ctx._held.values())) if blocked else None
+
+    with psycopg.connect(database_url) as lock:
+        lock.execute("lock table openaibatching.payload in access exclusive mode")
+        for _ in range(2):  # as many as there are loops that upload
+            step: asyncio.Task[object] = await until(uploading)
+            step.cancel()
+            await asyncio.wait((step,))
+            rows.execute("update batch set next_at = now()")
+
+    async def finished() -> bool:
+        return all(request.finished for request in await look(ctx, requests))
+
+    await until(finished)
+    await worker.drain()
+    await working

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 from support.world import KEY
 
 START_S = 30.0
+LOG_S = 60.0
 
 
 def free_port() -> int:
@@ -70,6 +71,13 @@ class ServerProcess:
                 return
             time.sleep(0.02)
         raise AssertionError(f"the server is not ready:\n{self.log.read_text()}")
+
+    def until_logged(self, event: str, times: int = 1) -> None:
+        """Until the server's log has so many lines of this event."""
+        deadline = time.monotonic() + LOG_S
+        while self.log.read_text().count(f" {event} ") < times:
+            assert time.monotonic() < deadline, f"no {event}:\n{self.log.read_text()}"
+            time.sleep(0.05)
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

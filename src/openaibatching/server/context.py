@@ -48,6 +48,8 @@ class Context:
     clock: Callable[[], datetime] | None = None
     server: int = field(default_factory=_new_server_number)
     _held: dict[Lease, asyncio.Task[object]] = field(default_factory=dict)
+    _lost: set[Lease] = field(default_factory=set)
+    _owed: list[tuple[Batch, float]] = field(default_factory=list)
 
     def now(self) -> datetime | None:
         """The time if a test owns the clock, else None for the database's own now()."""
@@ -58,7 +60,8 @@ class Context:
         """The batch in one of `states` whose turn it is, leased to this server, or None.
 
         The lease is kept alive by `renew` and given back at the end, whatever happens, so that
-        a step that fails is tried again later and never at once.
+        a step that fails is tried again later and never at once. Raises LeaseLost when `renew`
+        finds it in other hands.
         """
         held = [id_ for id_, _ in self._held]
         async with self.database.transaction() as conn:
@@ -73,11 +76,14 @@ class Context:
         self._held[batch.lease] = task
         try:
             yield batch
-        except BaseException:
+        except BaseException as error:
+            if batch.lease in self._lost:  # whatever else the step says: this is the reason
+                raise LeaseLost(f"batch {batch.id}: it is in other hands") from error
             await self._release(batch, backoff_s(batch.tries))
             raise
         finally:
             del self._held[batch.lease]
+            self._lost.discard(batch.lease)
 
     async def postpone(self, batch: Batch, wait_s: float) -> None:
         """Give the batch back; its next turn is in `wait_s` seconds."""
@@ -85,19 +91,28 @@ class Context:
             await store.release_batch(conn, self.server, batch, wait_s, self.now())
 
     async def _release(self, batch: Batch, wait_s: float) -> None:
-        # Being cancelled must not leave the lease behind; being without a database may, since
-        # the lease then ends by itself.
+        # Being cancelled must not leave the lease behind; being without a database may: then it
+        # is given back by `renew`, or ends by itself.
         with contextlib.suppress(Exception):  # the first error is the one to report
             async with asyncio.timeout(RELEASE_S):
                 await asyncio.shield(self.postpone(batch, wait_s))
+            return
+        self._owed.append((batch, wait_s))
 
     async def renew(self) -> None:
-        """Make the leases last longer; a step whose lease is lost is stopped where it stands."""
+        """Make the leases last longer; a step whose lease is lost is stopped where it stands.
+
+        First, what could not be given back during an outage is given back.
+        """
+        while self._owed:
+            await self.postpone(*self._owed[-1])
+            self._owed.pop()
         held = dict(self._held)
         if not held:
             return
         async with self.database.transaction() as conn:
             ours = await store.renew_leases(conn, self.server, list(held))
         for lease in held.keys() - ours:
-            if lease in self._held:
-                held[lease].cancel(LeaseLost.__name__)
+            if lease in self._held and lease not in self._lost:
+                self._lost.add(lease)
+                held[lease].cancel()

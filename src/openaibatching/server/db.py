@@ -136,13 +136,13 @@ class Database:
             yield conn
 
     async def ping(self, timeout: float) -> bool:
-        """Whether the database answers within `timeout` seconds."""
+        """Whether the database answers within `timeout` seconds, and takes writes."""
         try:
             async with asyncio.timeout(timeout), self.transaction() as conn:
-                await execute(conn, "ping", {})
+                row = await (await execute(conn, "ping", {})).fetchone()
         except (TimeoutError, DatabaseUnavailable):
             return False
-        return True
+        return row is not None and bool(row[0])
 
 
 async def _configure(conn: Connection) -> None:

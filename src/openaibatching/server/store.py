@@ -297,6 +297,13 @@ async def read_bodies(
             yield row
 
 
+async def read_input_file(conn: Connection, batch: Batch) -> tuple[bool, str | None]:
+    """(whether the batch is past its upload, its input file if that is still at OpenAI)."""
+    cur = await execute(conn, "read_input_file", {"id": batch.id})
+    row = await cur.fetchone()
+    return row is not None, row[0] if row else None
+
+
 # ----- collect -----
 
 

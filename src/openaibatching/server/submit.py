@@ -38,19 +38,32 @@ FILE_INVISIBLE_TRIES_MAX = 20
 
 async def upload_one(ctx: Context) -> bool:
     """Upload the file of at most one batch; whether there was one."""
-    async with ctx.lease(("claimed", "uploading")) as batch:
-        if batch is None:
-            return False
-        if batch.state == "uploading" and await _find_uploaded(ctx, batch):
-            return True
-        try:
-            await _upload(ctx, batch)
-        except UpstreamRefused as error:
-            # Our lines are well-formed, so only the size can be a line's fault.
-            await _refused(ctx, batch, error, kind=None if error.status == 413 else "upload")
-        except UpstreamError as error:
-            log.warning("upload_failed", **await _later(ctx, batch, error))
-    return True
+    batch = None
+    try:
+        async with ctx.lease(("claimed", "uploading")) as batch:
+            if batch is not None:
+                await _adopt_or_upload(ctx, batch)
+    except LeaseLost:
+        if batch is not None:
+            await _take_back(ctx, batch)
+        raise
+    return batch is not None
+
+
+async def _adopt_or_upload(ctx: Context, batch: Batch) -> None:
+    if batch.state == "uploading" and await _find_uploaded(ctx, batch):
+        return
+    try:
+        await _upload(ctx, batch)
+    except UpstreamRefused as error:
+        # Our lines are well-formed, so only the size can be a line's fault.
+        await _refused(ctx, batch, error, kind=None if error.status == 413 else "upload")
+    except UpstreamError as error:
+        log.warning("upload_failed", **await _later(ctx, batch, error))
+    except OSError as error:
+        wait_s = backoff_s(batch.tries)
+        log.error("spool_failed", **batch.names, detail=str(error), wait_s=wait_s)
+        await ctx.postpone(batch, wait_s)
 
 
 async def _find_uploaded(ctx: Context, batch: Batch) -> bool:
@@ -78,6 +91,24 @@ async def _upload(ctx: Context, batch: Batch) -> None:
 async def _uploaded(ctx: Context, batch: Batch, file_id: str) -> None:
     async with ctx.database.transaction() as conn:
         await store.move_batch(conn, "finish_upload", ctx.server, batch, input_file_id=file_id)
+
+
+async def _take_back(ctx: Context, batch: Batch) -> None:
+    """Delete what we uploaded after another server had taken the batch.
+
+    By now the batch may be closed, and then nobody looks for strays any more. A file that may
+    still be adopted is left alone.
+    """
+    async with ctx.database.transaction() as conn:
+        past, kept = await store.read_input_file(conn, batch)
+    if not past:
+        return
+    try:
+        for file_id in await ctx.upstream.find_files(file_name(batch.id), batch.created_at):
+            if file_id != kept:
+                await ctx.upstream.delete_file(file_id)
+    except UpstreamError as error:
+        log.warning("stray_file_left", **batch.names, **journal.said(error))
 
 
 @asynccontextmanager

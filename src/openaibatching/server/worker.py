@@ -107,10 +107,8 @@ class Worker:
         failures = 0
         while not self._stopping.is_set():
             try:
-                busy = await loop.step(self._ctx)
-            except (LeaseLost, asyncio.CancelledError) as error:
-                if isinstance(error, asyncio.CancelledError):
-                    _only_if_lease_lost(error)
+                busy = await self._call(loop.step)
+            except LeaseLost as error:
                 log.warning("lease_lost", step=loop.step.__name__, detail=str(error))
                 busy = True
             except Exception as error:
@@ -123,6 +121,19 @@ class Worker:
                 log.info("database_back")
             if not busy:
                 await self._sleep(loop)
+
+    async def _call(self, step: Step) -> bool:
+        """One step, in a task of its own: what stops it (Context.renew) must not stop the loop."""
+        task = asyncio.ensure_future(step(self._ctx))
+        try:
+            await asyncio.wait((task,))
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+        if task.cancelled():
+            raise LeaseLost("stopped on its way out")
+        return task.result()
 
     async def _after_failure(self, loop: _Loop, error: Exception, failures: int) -> None:
         if isinstance(error, DatabaseUnavailable):
@@ -168,12 +179,3 @@ class Worker:
             if batch.id not in self._stuck:  # once, not with each look
                 log.error("batch_stuck", **asdict(batch))
         self._stuck = {batch.id for batch in stuck}
-
-
-def _only_if_lease_lost(error: asyncio.CancelledError) -> None:
-    """Context.renew cancels a step whose lease is lost; any other cancellation goes on."""
-    if error.args != (LeaseLost.__name__,):
-        raise error
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()

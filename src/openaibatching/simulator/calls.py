@@ -17,6 +17,8 @@ class Call:
     path: str
     retry: int
     """The SDK's `x-stainless-retry-count`."""
+    key: str
+    """The API key that was presented: which of several clients it was."""
 
 
 class Calls:

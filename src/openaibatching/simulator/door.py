@@ -81,6 +81,7 @@ class Door:
             template,
             request.url.path,
             int(retry) if retry.isdecimal() else 0,
+            _presented(request)[1],
         )
         self._simulator.requests.add(call)
 
@@ -96,8 +97,7 @@ class Door:
         return await self._after(name, reply)
 
     def _authorize(self, request: Request) -> None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        key = key.strip()
+        scheme, key = _presented(request)
         if scheme.lower() != "bearer" or not key:
             raise ApiError(401, "Missing bearer or basic authentication in header")
         keys = self._simulator.api_keys
@@ -163,6 +163,12 @@ def _come_back(nth: int) -> dict[str, str]:
 def refused(refusal: ApiError) -> Response:
     """The reply for a refusal."""
     return json_reply(refusal.body(), refusal.status, refusal.headers)
+
+
+def _presented(request: Request) -> tuple[str, str]:
+    """(scheme, key) of the Authorization header."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return scheme, key.strip()
 
 
 def _masked(key: str) -> str:

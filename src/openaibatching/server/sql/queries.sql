@@ -285,6 +285,11 @@ update batch
    and state in ('uploading', 'creating')
 returning id;
 
+-- name: read_input_file
+-- Past its upload a batch keeps its file: any other one with its name is a stray.
+select input_file_id from batch
+ where id = %(id)s::uuid and state not in ('claimed', 'uploading');
+
 -- name: read_bodies
 -- In the order of the lines: OpenAI's validation errors count them.
 select r.id, p.body from request r join payload p using (seq)
@@ -489,4 +494,5 @@ select model, limit_at(l, now()) from model_limit l where limit_at(l, now()) is 
 select coalesce(extract(epoch from now() - min(queued_at)), 0)::float8 as seconds from queue_head;
 
 -- name: ping
-select 1 as one;
+-- Reading is not enough: a failover may have left us on a standby.
+select not current_setting('transaction_read_only')::boolean as writable;

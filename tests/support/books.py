@@ -1,0 +1,67 @@
+"""The books at the end of a test: what a server left undone, here or at OpenAI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from openaibatching.simulator import Simulator
+
+TERMINAL = ("completed", "failed", "expired", "cancelled")
+
+# Each finds nothing in a database in which all work is done.
+WRONG = {
+    "requests without an end": "select id, state from request where finished_at is null",
+    "batches without an end": "select id, state from batch where state <> 'closed'",
+    "requests without a body": (
+        "select seq from request where seq not in (select seq from payload)"
+    ),
+    "bodies without a request": (
+        "select seq from payload where seq not in (select seq from request)"
+    ),
+    "requests that were answered twice": (
+        "select request_seq from event where new_state = 'completed'"
+        " group by request_seq having count(*) > 1"
+    ),
+    "events of nothing": (
+        "select * from event where request_seq not in (select seq from request)"
+        " or (request_seq is null and batch_id not in (select id from batch))"
+    ),
+    "batches that count other than their requests": (
+        "select b.id, b.completed, b.failed, count(r.*) from batch b"
+        " left join request r on r.batch_id = b.id group by b.id"
+        " having b.completed <> count(r.*) filter (where r.state = 'completed')"
+        "     or b.failed <> count(r.*) filter (where r.state = 'failed')"
+    ),
+    "counts that are not those of the rows": (
+        "select what, state, sum(n) from ("
+        " select what, state, n from tally"
+        " union all select 'request', state, -1 from request"
+        " union all select 'batch', state, -1 from batch) as t"
+        " group by what, state having sum(n) <> 0"
+    ),
+}
+
+
+def wrong(url: str, simulator: Simulator) -> list[str]:
+    """Everything that is not as it should be when all requests have ended.
+
+    A batch that nobody collected shows by its files, which nobody deleted.
+    """
+    found: list[str] = []
+    with psycopg.connect(url) as conn:
+        conn.execute("set search_path = openaibatching")
+        for what, query in WRONG.items():
+            if rows := conn.execute(query.encode()).fetchall():
+                found.append(f"{what}: {rows}")
+    found += [f"a file is left upstream: {file['filename']}" for file in simulator.files()]
+    found += [f"a batch runs on upstream: {b['id']}" for b in _running(simulator)]
+    twice = {sha: n for sha, n in simulator.ledger.counts().items() if n > 1}
+    if twice:
+        found.append(f"paid more than once: {twice}")
+    return found
+
+
+def _running(simulator: Simulator) -> list[dict[str, Any]]:
+    return [batch for batch in simulator.batches() if batch["status"] not in TERMINAL]
