@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from itertools import chain
 from pathlib import Path
@@ -36,6 +35,12 @@ CALL = (
 
 def call(wait_s: int, key: str = KEY) -> bytes:
     return CALL % (key.encode(), len(BODY), wait_s)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop of `serve`, whose transports are stricter than asyncio's own."""
+    return "asyncio", {"use_uvloop": True}
 
 
 # ----- few places -----
@@ -88,7 +93,10 @@ async def test_who_is_being_served_never_makes_room(narrow: Door) -> None:
     assert await until(lambda: answered(narrow))
 
 
-async def test_who_does_not_read_its_replies_loses_its_place(narrow: Door) -> None:
+async def test_who_does_not_read_its_replies_loses_its_place(
+    narrow: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("ERROR", logger="uvicorn.error")  # the simulator's has silenced it
     document = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
     wires = [await Wire.to(narrow.service) for _ in range(MOST)]
     for wire in wires:
@@ -97,6 +105,8 @@ async def test_who_does_not_read_its_replies_loses_its_place(narrow: Door) -> No
     assert await until(lambda: answered(narrow))
     for wire in wires:
         wire.abort()
+    # Each had a call at work and others behind it: none of them goes on without its caller.
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 # ----- a thousand -----
@@ -132,28 +142,6 @@ def crowded(cluster: Cluster, tmp_path: Path) -> Iterator[ServerProcess]:
             yield server
         finally:
             server.kill()
-
-
-async def test_who_leaves_between_many_calls_in_a_row_leaves_no_mistake_behind(
-    crowded: ServerProcess,
-) -> None:
-    before = held(crowded)
-    wires = [await Wire.at(crowded.url) for _ in range(5)]
-    for wire in wires:
-        wire.stop_reading()
-        await wire.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
-    seen: deque[int] = deque([0], maxlen=10)
-
-    async def full() -> bool:  # nothing more comes: the server waits for its readers
-        seen.append(sum(wire.arrived() for wire in wires))
-        return seen[0] > 0 and len(seen) == 10 and len(set(seen)) == 1
-
-    await until(full)
-    for wire in wires:
-        wire.abort()
-    await until(lambda: asyncio.sleep(0, held(crowded) <= before))
-    await ordinary_calls(crowded)
-    assert "Exception" not in crowded.log.read_text()
 
 
 async def trickle(wires: list[Wire], byte: bytes, said: asyncio.Event) -> None:

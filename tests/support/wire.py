@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
-import sys
-import termios
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,14 +75,8 @@ class Wire:
 
     def stop_reading(self) -> None:
         """Take nothing of what comes."""
-        transport = self._writer.transport
-        assert isinstance(transport, asyncio.ReadTransport)
+        transport: Any = self._writer.transport
         transport.pause_reading()
-
-    def arrived(self) -> int:
-        """How many bytes wait to be read, after `stop_reading`."""
-        sock = self._writer.get_extra_info("socket")
-        return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def close_half(self) -> None:
         """Say that nothing more will come; a reply may."""
