@@ -47,8 +47,13 @@ check: .venv/dev ## lint, formatting and types
 	@.venv/bin/ruff format --quiet --diff .
 	@.venv/bin/mypy
 
-bench: .venv/dev ## the door beside a server that does nothing, in one run
-	@cd tests && ../.venv/bin/python ../benchmarks/door.py
+# FIGURES=door,bulk measures some, ROWS=100000 stores fewer, SHORT=1 checks results and not times,
+# RESUME=1 keeps what was measured before.
+BENCH = PYTHONPATH=tests .venv/bin/python -m benchmarks $(if $(FIGURES),--figures $(FIGURES)) \
+	$(if $(ROWS),--rows $(ROWS)) $(if $(SHORT),--short) $(if $(RESUME),--resume)
+
+bench: .venv/dev $(if $(SHORT),,.venv-bench/done) ## the table of speeds, each beside another's
+	@$(BENCH)
 
 SEEDS ?= 3
 KILLS ?= 19
@@ -90,6 +95,13 @@ fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, and as ma
 	@$(PYTHON) -m venv .venv-openai2
 	@.venv-openai2/bin/python $(PIP) install --upgrade pip
 	@.venv-openai2/bin/python $(PIP) install -e '.[server]' --group dev 'openai<3'
+	@touch $@
+
+# What is measured beside us, and the profiler: by no means dependencies.
+.venv-bench/done: .venv/server
+	@echo "Setting up .venv-bench, once …"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python $(PIP) install 'autobatcher[serve]' py-spy
 	@touch $@
 
 # ----- the same for the TypeScript client -----

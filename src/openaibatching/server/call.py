@@ -6,6 +6,7 @@ A bad body found here costs nothing; found by OpenAI it would fail a whole batch
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from typing import Any
 
@@ -20,6 +21,7 @@ IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 # characters a token (https://platform.openai.com/tokenizer). For images, digits or lists of tokens
 # that is too few; the limit that is kept then shrinks until a batch fits (collect.py, _learn).
 BYTES_PER_TOKEN = 4
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_call(
@@ -86,7 +88,7 @@ def _asked_for(value: Any) -> bool:
 
 def _storable(text: str) -> bool:
     """Whether PostgreSQL can hold it as text, and an index can hold it at all."""
-    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text) and len(text) < 256
+    return "\0" not in text and not _SURROGATE.search(text) and len(text) < 256
 
 
 def _checked_key(key: str) -> bytes:

@@ -6,6 +6,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 REQUEST_STATES = ("queued", "in_progress", "completed", "failed", "cancelled")
 FINISHED = ("completed", "failed", "cancelled")
 
@@ -101,9 +103,11 @@ class Call:
     inputs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request as its callers see it. `answer` is read only for a finished one."""
+class Request(msgspec.Struct, frozen=True):
+    """A request as its callers see it. `answer` is read only for a finished one.
+
+    A Struct, because there is one for each call: it is made in C.
+    """
 
     seq: int
     id: uuid.UUID
@@ -187,9 +191,8 @@ class Stuck:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """What forming a batch needs to know of a queued request."""
+class Queued(msgspec.Struct, frozen=True, gc=False):
+    """What forming a batch needs to know of a queued request. There are 50,000 at a time."""
 
     seq: int
     line_bytes: int

@@ -16,7 +16,7 @@ from typing import Any, cast
 from psycopg.rows import class_row
 
 from openaibatching.server.config import LEASE_S
-from openaibatching.server.db import QUERIES, Connection, Database, execute
+from openaibatching.server.db import QUERIES, Connection, Database, execute, struct_row
 from openaibatching.server.errors import LeaseLost
 from openaibatching.server.model import (
     REQUEST_STATES,
@@ -54,7 +54,7 @@ async def accept_requests(conn: Connection, calls: Sequence[Call]) -> list[Reque
         "bodies": [c.body for c in calls],
         "answer_bytes_max": ANSWER_BYTES_INLINE,
     }
-    cur = await execute(conn, "accept_requests", params, class_row(Request))
+    cur = await execute(conn, "accept_requests", params, struct_row(Request))
     return await cur.fetchall()
 
 
@@ -62,14 +62,14 @@ async def read_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Requ
     """The requests with these ids, in any order; of a finished one also the answer, unless it is
     above ANSWER_BYTES_INLINE."""
     params = {"ids": list(ids), "answer_bytes_max": ANSWER_BYTES_INLINE}
-    cur = await execute(conn, "read_requests", params, class_row(Request))
+    cur = await execute(conn, "read_requests", params, struct_row(Request))
     return await cur.fetchall()
 
 
 async def read_request(conn: Connection, id_: uuid.UUID) -> Request | None:
     """The request with this id, with its answer if it has finished."""
     params = {"ids": [id_], "answer_bytes_max": None}
-    cur = await execute(conn, "read_requests", params, class_row(Request))
+    cur = await execute(conn, "read_requests", params, struct_row(Request))
     return await cur.fetchone()
 
 
@@ -81,7 +81,7 @@ async def which_finished(conn: Connection, ids: Sequence[uuid.UUID]) -> list[uui
 
 async def read_finished_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:
     """Those of `ids` that have finished, with their answers."""
-    cur = await execute(conn, "read_finished_requests", {"ids": list(ids)}, class_row(Request))
+    cur = await execute(conn, "read_finished_requests", {"ids": list(ids)}, struct_row(Request))
     return await cur.fetchall()
 
 
@@ -101,7 +101,7 @@ async def list_requests(
         "before_seq": before_seq,
         "limit": limit,
     }
-    cur = await execute(conn, "list_requests", params, class_row(Request))
+    cur = await execute(conn, "list_requests", params, struct_row(Request))
     return await cur.fetchall()
 
 
@@ -166,7 +166,7 @@ async def measure_queue(conn: Connection, group: Group, limit: int) -> Measure:
 async def read_queue(conn: Connection, group: Group, limit: int) -> list[Queued]:
     """The group's next `limit` requests: each tenant's oldest, in fair turns."""
     params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
-    cur = await execute(conn, "read_queue", params, class_row(Queued))
+    cur = await execute(conn, "read_queue", params, struct_row(Queued))
     return await cur.fetchall()
 
 

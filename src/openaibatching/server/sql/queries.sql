@@ -349,10 +349,10 @@ with given as (
                             then coalesce(%(now)s::timestamptz, now()) end
     from given
    where r.id = given.id and r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
-  returning r.seq, r.id, r.state
+  returning r.seq, r.state, given.answer
 ), answered as (
-  update payload p set answer = coalesce(given.answer, p.answer)
-    from moved join given using (id) where p.seq = moved.seq
+  update payload p set answer = moved.answer
+    from moved where p.seq = moved.seq and moved.answer is not null
 )
 select state, count(*) as n from moved group by state;
 

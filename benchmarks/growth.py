@@ -1,0 +1,107 @@
+"""What calls cost with ten million finished requests stored, beside ten thousand.
+
+Two databases on one PostgreSQL, a server on each, under the same load in turns. Retention is what
+the worker does with old requests (store.forget), as fast as it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+
+from benchmarks import history, load, stack
+from benchmarks.door import stored_requests
+from benchmarks.figure import Row, Sizes, check
+from openaibatching.server import store
+from openaibatching.server.db import Database, migrate
+from openaibatching.server.worker import FORGET_AT_ONCE
+from support.postgres import Cluster
+
+FEW = 10_000
+CONNECTIONS = 8
+ARRIVING_PER_S = 1000
+TTL_DAYS = history.DAYS / 2
+LOADING = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "'16GB'"}
+
+
+def measure(sizes: Sizes) -> list[Row]:
+    few = min(FEW, sizes.rows // 2)
+    with stack.cluster() as postgres, postgres.database() as small, postgres.database() as large:
+        _fill(postgres, {small: few, large: sizes.rows})
+        rows = _latencies(sizes, {small: few, large: sizes.rows})
+        slow, quick = (asyncio.run(_forget(url, sizes)) for url in (large, small))
+    detail = f"{slow:,.0f} rows/s of {sizes.rows:,} stored; {quick:,.0f} of {few:,}"
+    against = f"{ARRIVING_PER_S:,} requests/s that arrive"
+    return [*rows, Row("retention, rows/s", against, slow / ARRIVING_PER_S, 1, detail=detail)]
+
+
+def _fill(postgres: Cluster, wanted: dict[str, int]) -> None:
+    """Nothing of it is to survive a power cut, so it is not written twice; later all is."""
+    for name, value in LOADING.items():
+        postgres.execute(f"alter system set {name} = {value}")
+    postgres.execute("select pg_reload_conf()")
+    for url, rows in wanted.items():
+        asyncio.run(migrate(url, wait_s=10))
+        history.fill(url, rows)
+    for name in LOADING:
+        postgres.execute(f"alter system reset {name}")
+    postgres.execute("select pg_reload_conf()")
+    postgres.execute("checkpoint")
+
+
+def _latencies(sizes: Sizes, stored: dict[str, int]) -> list[Row]:
+    """p99 of what is asked often, with many stored beside few."""
+    kinds = {
+        "repeated call": ("/v1/chat/completions", history.BODY, 1.3),
+        "list page": ("/v1/requests?limit=20", None, None),
+        "/metrics": ("/metrics", None, None),
+    }
+    found: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in kinds}
+    settings = {"RESULT_TTL_DAYS": 3650}
+    urls = list(stored)
+    with (
+        stack.simulator() as openai,
+        stack.server(openai.base_url, POSTGRES_URL=urls[0], **settings) as small,
+        stack.server(openai.base_url, POSTGRES_URL=urls[1], **settings) as large,
+    ):
+        for _ in range(sizes.rounds):
+            for kind, (path, body, _aim) in kinds.items():
+                for which, server in enumerate((small, large)):
+                    among = stored[urls[which]] if body else 0
+                    calls = load.Calls(path, body, stack.KEY, among)
+                    done = load.run(
+                        server.url, calls, connections=CONNECTIONS, seconds=sizes.seconds
+                    )
+                    check(done.answered > 0, kind)
+                    found[kind][which].append(done.p99_ms)
+    for url, rows in stored.items():
+        check(stored_requests(url) == rows, "a repeated call is no new request")
+    return [_row(kind, found[kind], kinds[kind][2], list(stored.values())) for kind in kinds]
+
+
+def _row(
+    kind: str, p99s: tuple[list[float], list[float]], aim: float | None, rows: list[int]
+) -> Row:
+    few, many = (statistics.median(values) for values in p99s)
+    name = f"p99 of a {kind}, {rows[1]:,} stored".replace("a /m", "/m")
+    detail = f"{many:.1f} ms; {few:.1f} ms; {CONNECTIONS} connections"
+    return Row(name, f"{rows[0]:,} stored", many / few, aim, False, detail)
+
+
+async def _forget(url: str, sizes: Sizes) -> float:
+    """Rows a second that retention deletes."""
+    before, gone = stored_requests(url), 0
+    async with asyncio.timeout(120):
+        database = Database(url)
+        await database.open()
+        started = time.perf_counter()
+        last = FORGET_AT_ONCE
+        while last == FORGET_AT_ONCE and time.perf_counter() - started < sizes.seconds * 5:
+            async with database.transaction() as conn:
+                last = await store.forget(conn, TTL_DAYS, FORGET_AT_ONCE, None)
+            gone += last
+        seconds = time.perf_counter() - started
+        await database.close()
+    check(gone > 0 and stored_requests(url) == before - gone, f"{gone} of {before} are gone")
+    return gone / seconds

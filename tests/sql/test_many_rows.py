@@ -1,0 +1,75 @@
+"""A batch of 50,000: no statement's cost is the square of its rows, whatever was planned before."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from openaibatching.server.db import QUERIES
+from support.postgres import Cluster
+
+TEMPLATE = "openaibatching_template"
+ROWS = 50_000
+BATCH = uuid.UUID(int=1)
+
+
+@pytest.fixture
+def queue(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
+    """A session with a full batch queued. What is compared row by row would take minutes in it."""
+    with cluster.database(TEMPLATE) as url, psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("set search_path = openaibatching")
+        conn.execute(
+            "with new as (insert into request (id, body_id, tenant, endpoint, model, state,"
+            "  line_bytes, tokens, inputs)"
+            " select gen_random_uuid(), gen_random_uuid(), 't', '/v1/responses', 'm', 'queued', 99,"
+            "  9, 1 from generate_series(1, %s) returning seq)"
+            " insert into payload (seq, body) select seq, '{}' from new",
+            [ROWS],
+        )
+        conn.execute("set statement_timeout = '60s'")
+        # What a session plans once it knows a statement: for any number of rows.
+        conn.execute("set plan_cache_mode = force_generic_plan")
+        yield conn
+
+
+def claim(conn: psycopg.Connection[Any], seqs: list[int]) -> int:
+    given = {"batch_id": BATCH, "seqs": seqs}
+    return conn.execute(QUERIES["claim_requests"], given, prepare=True, binary=True).rowcount
+
+
+def test_a_full_batch_is_claimed_by_a_session_that_has_claimed_one_request_before(
+    queue: psycopg.Connection[Any],
+) -> None:
+    seqs = [row[0] for row in queue.execute("select seq from request")]
+    assert claim(queue, seqs[:1]) == 1
+    assert claim(queue, seqs) == ROWS - 1
+    moved = queue.execute("select count(*) from event where new_state = 'in_progress'").fetchone()
+    assert moved == (ROWS,)
+
+
+def test_a_full_batch_of_answers_is_stored_by_one_statement(
+    queue: psycopg.Connection[Any],
+) -> None:
+    found = queue.execute("select seq, id from request").fetchall()
+    claim(queue, [seq for seq, _ in found])
+    ids = [id_ for _, id_ in found]
+    given = {
+        "ids": ids,
+        "states": ["completed"] * ROWS,
+        "status_codes": [200] * ROWS,
+        "upstream_ids": [None] * ROWS,
+        "answers": [id_.bytes for id_ in ids],
+        "batch_id": BATCH,
+        "refund": 0,
+        "now": None,
+    }
+    stored = queue.execute(QUERIES["store_results"], given, prepare=True, binary=True).fetchall()
+    assert stored == [("completed", ROWS)]
+    right = queue.execute(
+        "select count(*) from request join payload using (seq) where answer = uuid_send(id)"
+    ).fetchone()
+    assert right == (ROWS,)
