@@ -252,6 +252,23 @@ async def test_what_does_not_fit_together_goes_alone(
     assert wire.paths == [CHAT] * 4
 
 
+async def test_a_body_that_the_server_cannot_read_harms_no_other(
+    together: AsyncOpenAIBatching, wire: AsyncWire
+) -> None:
+    nested = json.loads("[" * 300 + "]" * 300)
+    results: Any = await asyncio.gather(
+        asking(together, "good"),
+        asking(together, "deep", extra_body={"metadata": nested}),
+        asking(together, "also good"),
+        return_exceptions=True,
+    )
+    good, deep, also_good = results
+    assert [good.has_completed, also_good.has_completed] == [False, False]
+    assert isinstance(deep, openai.BadRequestError)
+    assert deep.code == "invalid_json"
+    assert sorted(wire.paths) == [CHAT, BULK], "only that one is asked for again, alone"
+
+
 async def test_hooks_of_the_http_client_see_every_call(
     batch_server: BatchServer, wire: AsyncWire
 ) -> None:

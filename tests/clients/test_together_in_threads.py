@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -91,6 +92,20 @@ def test_a_failure_is_its_own_callers_alone(
         results = waiting.result()
     assert isinstance(results.pop(17), openai.BadRequestError)
     assert all(each.has_completed for each in results)
+
+
+def test_a_body_that_the_server_cannot_read_harms_no_other(
+    client: OpenAIBatching, wire: Wire
+) -> None:
+    nested = json.loads("[" * 300 + "]" * 300)
+    with ThreadPoolExecutor(4) as pool:
+        deep = [pool.submit(all_of, client, f"deep {n}", extra_body={"metadata": nested})
+                for n in range(4)]  # fmt: skip
+        results = all_of(client, *TEXTS)
+    assert not any(each.has_completed for each in results)
+    refused = [each for one in deep for each in one.result()]
+    assert [type(each) for each in refused] == [openai.BadRequestError] * 4
+    assert BULK in wire.paths
 
 
 def test_a_timeout_ends_every_wait(patient_server: BatchServer, wire: Wire) -> None:

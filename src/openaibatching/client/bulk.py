@@ -28,7 +28,7 @@ BODY_BYTES_MAX = 1_000_000
 # What belongs to one call and not to its company. The SDK's `x-stainless-…` only tell about it.
 _OWN_HEADERS = ("content-length", "content-type", "idempotency-key", "accept", "x-stainless-")
 _HEAD = re.compile(
-    rb'\{"id":(?:null|"(?P<id>[^"]*)"),"custom_id":"(?P<place>\d+)","response":'
+    rb'\{"id":(?:null|"(?P<id>[^"]*)"),"custom_id":(?:null|"(?P<place>\d+)"),"response":'
     rb'\{"status_code":(?P<status>\d+),"request_id":"[^"]*","body":'
 )
 _TAIL = b'},"error":null}'
@@ -95,12 +95,16 @@ def company(request: Any, base_path: str) -> Company | None:
 
 
 def line(request: Any, base_path: str, place: int) -> bytes:
-    """The batch input line of a call; `place` is its custom_id."""
+    """The batch input line of a call; `place` is its custom_id.
+
+    All that is ours comes after the body: of two members with one name the last one counts, so
+    that no body, however it was made, can speak for another call.
+    """
     path = "/v1/" + request.url.path[len(base_path) :].lstrip("/")
     key = request.headers.get("idempotency-key")
-    named = b"" if key is None else b'"idempotency_key":%s,' % json.dumps(key).encode()
-    return b'{"custom_id":"%d","method":"POST","url":"%s",%s"body":%s}\n' % (
-        place, path.encode(), named, request.content,
+    named = json.dumps(key).encode()
+    return b'{"body":%s,"custom_id":"%d","method":"POST","url":"%s","idempotency_key":%s}\n' % (
+        request.content, place, path.encode(), named,
     )  # fmt: skip
 
 
@@ -119,9 +123,12 @@ def bulk_request(http_client: Any, company: Company, content: bytes) -> Any:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one call is answered: its place in the bulk call, and the response's parts."""
+    """What one call is answered: its place in the bulk call, and the response's parts.
 
-    place: int
+    The place is None if the server could not read the line.
+    """
+
+    place: int | None
     status: int
     headers: dict[str, str]
     body: bytes
@@ -139,7 +146,8 @@ def answers(lines: Sequence[bytes], reply_headers: Mapping[str, str]) -> Iterato
         body = text[head.end() : -len(_TAIL)]
         status = int(head["status"])
         found = _headers(status, body, head["id"], reply_headers)
-        yield Answer(int(head["place"]), status, found, body)
+        place = head["place"]
+        yield Answer(None if place is None else int(place), status, found, body)
 
 
 def _headers(
@@ -173,16 +181,24 @@ def portions(sizes: Sequence[int]) -> Iterator[slice]:
 
 
 class Reading:
-    """A bulk reply as it arrives: bytes in, the responses of its calls out."""
+    """A bulk reply as it arrives: bytes in, the responses of its calls out.
+
+    `unread` says whether there were lines that the server could not read, so that it did not know
+    whose they are. Alone, each of them is told what is wrong with it.
+    """
 
     def __init__(self, reply: Any, requests: Sequence[Any], started: float) -> None:
         self._reply, self._requests, self._started = reply, requests, started
         self._rest = b""
+        self.unread = False
 
     def feed(self, chunk: bytes, now: float) -> Iterator[tuple[int, Any]]:
         """(place, response) of every call that `chunk` completes. Raises ValueError."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for answer in answers(lines, self._reply.headers):
+            if answer.place is None:
+                self.unread = True
+                continue
             request = self._requests[answer.place]
             made = type(self._reply)(
                 status_code=answer.status,

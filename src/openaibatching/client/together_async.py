@@ -121,6 +121,7 @@ class AsyncTogether:
         request = bulk.bulk_request(self.http_client, company, b"".join(lines))
         started = monotonic()
         reply = await calls[0].send(request, stream=True)
+        refusal: bytes | None = None
         try:
             if bulk.is_bulk_reply(reply):
                 reading = bulk.Reading(reply, requests, started)
@@ -130,16 +131,19 @@ class AsyncTogether:
                             _answer(calls[place], response)
                     except (ValueError, IndexError) as error:
                         raise bulk.cut_off(request, str(error)) from error
-                return
-            content = await reply.aread()
+                alone = reading.unread
+            else:
+                refusal = await reply.aread()
+                alone = reply.status_code in bulk.NO_BULK_DOOR
+                self._no_bulk_door |= alone
         finally:
             await reply.aclose()
-        alone = reply.status_code in bulk.NO_BULK_DOOR
-        self._no_bulk_door |= alone
         for call in calls:
             if alone and not call.answered.done():
                 self._in_flight[company] += 1
-            _answer(call, None if alone else bulk.copied(reply, content, call.request))
+                call.answered.set_result(None)
+            elif refusal is not None:
+                _answer(call, bulk.copied(reply, refusal, call.request))
 
 
 def _answer(call: _Call, response: Any) -> None:

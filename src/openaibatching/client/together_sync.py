@@ -109,6 +109,7 @@ class Together:
         request = bulk.bulk_request(self.http_client, company, b"".join(lines))
         started = monotonic()
         reply = calls[0].send(request, stream=True)
+        refusal: bytes | None = None
         try:
             if bulk.is_bulk_reply(reply):
                 reading = bulk.Reading(reply, requests, started)
@@ -118,14 +119,17 @@ class Together:
                             calls[place].answered.set_result(response)
                     except (ValueError, IndexError) as error:
                         raise bulk.cut_off(request, str(error)) from error
-                return
-            content = reply.read()
+                alone = reading.unread
+            else:
+                refusal = reply.read()
+                alone = reply.status_code in bulk.NO_BULK_DOOR
+                self._no_bulk_door |= alone
         finally:
             reply.close()
-        alone = reply.status_code in bulk.NO_BULK_DOOR
-        self._no_bulk_door |= alone
-        with self._lock:
-            self._in_flight[company] += len(calls) if alone else 0
         for call in calls:
-            answer = None if alone else bulk.copied(reply, content, call.request)
-            call.answered.set_result(answer)
+            if alone and not call.answered.done():
+                with self._lock:
+                    self._in_flight[company] += 1
+                call.answered.set_result(None)
+            elif refusal is not None:
+                call.answered.set_result(bulk.copied(reply, refusal, call.request))
