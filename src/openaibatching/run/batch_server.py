@@ -13,7 +13,7 @@ from openai import DefaultAsyncHttpxClient, Timeout
 
 from openaibatching.run.words import Away, CannotRun
 
-_HTTP: Any = import_module(DefaultAsyncHttpxClient.__mro__[1].__module__)
+_HTTP: Any = import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 """httpx with openai 2, httpx2 with openai 3."""
 
 CONNECT_S, STANDSTILL_S = 10.0, 120.0

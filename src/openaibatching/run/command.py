@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 from openai import OpenAIError
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         url, key = _server(options.batch_server_url)
-        with InputFile(options.input) as lines:
+        with closing(InputFile(options.input)) as lines:
+            lines.index()
             try:
                 asyncio.run(_answer(lines, options.output, url, key))
             except (KeyboardInterrupt, asyncio.CancelledError):
@@ -89,12 +90,13 @@ def _server(url: str | None) -> tuple[str, str]:
 async def _answer(lines: InputFile, output: Path, url: str, key: str) -> None:
     task = asyncio.current_task()
     assert task is not None
-    with contextlib.suppress(NotImplementedError):  # Windows
+    with suppress(NotImplementedError):  # Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with BatchServer(url, key) as server:
         await server.check()
-        with OutputFile(output, lines) as answers, screen(lines.total) as shown_on:
-            async with shown(shown_on, lines) as progress:
+        with closing(OutputFile(output, lines)) as answers, screen(lines.total) as screen_:
+            answers.take_up()
+            async with shown(screen_, lines) as progress:
                 await Rounds(server, lines, answers, progress).run()
 
 

@@ -9,7 +9,6 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from openaibatching.run.answers import BadLine, name_of
 from openaibatching.run.names import Names
@@ -26,30 +25,33 @@ class InputFile:
     """The lines of a batch input file. `line` counts from 0, blank ones included."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file once. Raises CannotRun for one that cannot be read, or if two lines have
-        the same custom_id: OpenAI refuses such a file, and no answer could be told from another.
-        """
+        """Open the file; nothing is known of its lines yet. Raises CannotRun."""
         self.path = path
         self.counts = [0] * len(State)
         self._starts, self._states, self._names = array("Q", [0]), bytearray(), Names()
         self._turn = 0
+        if not path.is_file():
+            raise CannotRun(f"{path}: no such file")
         try:
-            if not path.is_file():
-                raise CannotRun(f"{path}: no such file")
             self._file = path.open("rb")
+        except OSError as error:
+            raise self._cannot_be_read(error) from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def index(self) -> None:
+        """Read the file once. Raises CannotRun if that cannot be done, or if two lines have the
+        same custom_id: OpenAI refuses such a file, and no answer could be told from another."""
+        try:
             for text in self._file:
                 self._add(text)
         except OSError as error:
-            raise CannotRun(f"{path} cannot be read: {error.strerror}") from None
+            raise self._cannot_be_read(error) from None
 
-    def __enter__(self) -> InputFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._file.close()
+    def _cannot_be_read(self, error: OSError) -> CannotRun:
+        return CannotRun(f"{self.path} cannot be read: {error.strerror}")
 
     def _add(self, text: bytes) -> None:
         state, name = State.NEW, None
@@ -101,7 +103,7 @@ class InputFile:
             self._file.seek(self._starts[line])
             text = self._file.read(size)
         except OSError as error:
-            raise CannotRun(f"{self.path} cannot be read: {error.strerror}") from None
+            raise self._cannot_be_read(error) from None
         if len(text) != size:
             raise CannotRun(f"{self.path} was cut off while it was being sent")
         return text.strip(BLANK)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from openaibatching.run.answers import START, Answer, read_answer
@@ -20,36 +19,35 @@ class OutputFile:
     """An output file that only this run adds to."""
 
     def __init__(self, path: Path, lines: InputFile) -> None:
-        """Open or make it, and move the lines whose answers it has.
-
-        Raises CannotRun if it cannot be written, another run adds to it, or it holds anything
-        but answers to these lines: nobody's file is written into by mistake.
-        """
+        """Open or make it. Raises CannotRun."""
         self.path, self._lines = path, lines
         try:
             if path.exists() and path.samefile(lines.path):
                 raise CannotRun(f"{path} is the input: name another file for the output")
             self._file = path.open("a+b")
-            _lock(self._file, path)
-            bad_ones_answered = self._take_up()
-            self._answer_bad_lines(bad_ones_answered)
         except OSError as error:
             raise self._cannot_be_written(error) from None
 
-    def __enter__(self) -> OutputFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    def close(self) -> None:
+        """Let go of the file, when all is on the disk."""
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        except OSError as broken:
-            if kind is None:
-                raise self._cannot_be_written(broken) from None
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._cannot_be_written(error) from None
+
+    def take_up(self) -> None:
+        """Move the lines whose answers are there, and answer the bad ones.
+
+        Raises CannotRun if another run writes into the file, or there is anything in it but
+        answers to these lines: nobody's file is harmed by mistake.
+        """
+        try:
+            _lock(self._file, self.path)
+            self._answer_bad_lines(self._take_up_lines())
+        except OSError as error:
+            raise self._cannot_be_written(error) from None
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Write these, so that they are there whatever happens to this process."""
@@ -65,7 +63,7 @@ class OutputFile:
     def _cannot_be_written(self, error: OSError) -> CannotRun:
         return CannotRun(f"{self.path} cannot be written: {error.strerror}")
 
-    def _take_up(self) -> int:
+    def _take_up_lines(self) -> int:
         """Read what is there, and cut off half a line at its end; how many bad lines it answers."""
         bad_ones, whole = 0, 0
         self._file.seek(0)

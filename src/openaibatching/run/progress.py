@@ -45,7 +45,7 @@ def described(counts: Sequence[int]) -> str:
 class Screen(Protocol):
     """Where a run is shown."""
 
-    def show(self, finished: int, text: str, left: str) -> None:
+    def show(self, finished: int, text: str, left: str, *, ended: bool) -> None:
         """So many lines are finished; `text` says more, and `left` how long it will take."""
 
     def say(self, text: str) -> None:
@@ -59,10 +59,10 @@ class Lines:
         self._total = total
         self._next_at, self._shown = 0.0, ""
 
-    def show(self, finished: int, text: str, left: str) -> None:
+    def show(self, finished: int, text: str, left: str, *, ended: bool) -> None:
         """See Screen."""
         now = monotonic()
-        if now < self._next_at or text == self._shown:
+        if (now < self._next_at and not ended) or text == self._shown:
             return
         self._next_at, self._shown = now + LINE_S, text
         percent = 100 * finished // max(1, self._total)
@@ -80,7 +80,7 @@ class Bar:
         self._drawn = drawn
         self._task = drawn.add_task("", total=total, left="")
 
-    def show(self, finished: int, text: str, left: str) -> None:
+    def show(self, finished: int, text: str, left: str, *, ended: bool) -> None:
         """See Screen."""
         self._drawn.update(self._task, completed=finished, description=text, left=left)
 
@@ -100,11 +100,11 @@ class Progress:
     def _finished(self) -> int:
         return self._lines.total - self._lines.unfinished
 
-    def show(self) -> None:
+    def show(self, *, ended: bool = False) -> None:
         """How far it is."""
         finished, elapsed_s = self._finished(), monotonic() - self._started
         left = eta(self._finished_before, finished, self._lines.total, elapsed_s)
-        self._screen.show(finished, described(self._lines.counts), left)
+        self._screen.show(finished, described(self._lines.counts), left, ended=ended)
 
     def trouble(self, text: str) -> None:
         """Something is in the way, and is tried again; said once until all is well."""
@@ -155,4 +155,4 @@ async def shown(screen: Screen, lines: InputFile) -> AsyncIterator[Progress]:
         yield progress
     finally:
         looking.cancel()
-        progress.show()
+        progress.show(ended=True)

@@ -42,7 +42,7 @@ def hold_s(age_s: float, unfinished: int) -> int:
 
 def backoff_s(failures: int) -> float:
     """Seconds to wait after so many failures in a row."""
-    return min(BACKOFF_S_MAX, 0.5 * 2.0 ** min(failures, 10)) * _dice.uniform(0.8, 1.0)
+    return min(BACKOFF_S_MAX, 0.25 * 2.0 ** min(failures, 10)) * _dice.uniform(0.8, 1.0)
 
 
 class Rounds:
@@ -90,6 +90,8 @@ class Rounds:
         async with self._server.ask(self._content(window), hold.seconds if held else 0) as reply:
             async for texts in reply.portions:
                 self._output.add(reading.final(texts))
+                if reading.broken:
+                    break
         reading.check()
         open_still = any(self._lines.state(line) in OPEN for line in window)
         return hold.pause(reply.headers, monotonic()) if held and open_still else 0.0
@@ -114,9 +116,11 @@ class _Reading:
         self._lines, self._window, self._held = lines, window, held
         self._left = set(window)
         self._not_now = 0
+        self.broken = False
+        """Whether a line came that is no answer to one of these."""
 
     def final(self, texts: Sequence[bytes]) -> list[Answer]:
-        """Note what these output lines say; those that are final. Raises Away."""
+        """Note what these output lines say; those that are final, up to the first broken one."""
         final = []
         for text in texts:
             try:
@@ -124,7 +128,8 @@ class _Reading:
                 line = self._line_of(answer)
                 self._left.remove(line)
             except (ValueError, LookupError):
-                raise Away("the server's reply has a line that is none of ours") from None
+                self.broken = True
+                break
             if answer.state == State.NEW:
                 self._not_now += 1
                 continue
@@ -152,6 +157,8 @@ class _Reading:
 
     def check(self) -> None:
         """Raises Away if not all were answered."""
+        if self.broken:
+            raise Away("the server's reply has a line that is none of ours")
         if self._left:
             raise Away("the server's reply ended too early")
         if self._not_now:
