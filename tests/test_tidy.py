@@ -132,9 +132,10 @@ def test_the_server_imports_in_one_direction_and_no_step_imports_another() -> No
 @pytest.mark.parametrize(
     ("part", "forbidden"),
     [
-        ("simulator", ("server", "client", "types", "cli", "demo")),
-        ("client", ("server", "simulator", "cli", "demo")),
-        ("types.py", ("server", "simulator", "cli", "demo", "client")),
+        ("simulator", ("server", "client", "types", "cli", "demo", "run")),
+        ("client", ("server", "simulator", "cli", "demo", "run")),
+        ("run", ("server", "simulator", "cli", "demo")),
+        ("types.py", ("server", "simulator", "cli", "demo", "client", "run")),
     ],
 )
 def test_the_simulator_and_the_client_stand_alone(part: str, forbidden: tuple[str, ...]) -> None:
@@ -317,7 +318,7 @@ def commands() -> list[str]:
 
 
 def test_every_command_explains_itself() -> None:
-    assert {"serve", "simulate", "demo"} <= set(commands())
+    assert {"serve", "run", "simulate", "demo"} <= set(commands())
     for command in commands():
         told = run("-m", "openaibatching", command, "--help")
         assert told.returncode == 0, told.stderr

@@ -1,4 +1,4 @@
-"""The `openaibatching` command: serve, simulate, demo; each only puts the parts together."""
+"""The `openaibatching` command: serve, run, simulate, demo; each only puts the parts together."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from openaibatching.simulator import command as simulate
 
             return simulate.main(arguments[1:])
+        if command == "run":
+            from openaibatching.run import command as run
+
+            return run.main(arguments[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("openaibatching"):
             raise
@@ -34,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=version("openaibatching"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the service")
+    commands.add_parser("run", help="send a batch input file to the service, and get its answers")
     commands.add_parser("simulate", help="run OpenAI's side alone, for trying and testing")
     commands.add_parser("demo", help="server, database and simulator at once: one call, answered")
     parser.parse_args(arguments)

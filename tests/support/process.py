@@ -49,8 +49,8 @@ def environment(base_url: str, data_dir: Path, **changes: Any) -> dict[str, str]
 class ServerProcess:
     """`openaibatching serve` as a process of its own."""
 
-    def __init__(self, env: dict[str, str]) -> None:
-        self.port = free_port()
+    def __init__(self, env: dict[str, str], port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(env["DATA_DIR"]) / f"server-{self.port}.log"
         with self.log.open("wb") as log:
@@ -94,9 +94,9 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(env: dict[str, str]) -> Iterator[ServerProcess]:
+def server_process(env: dict[str, str], port: int | None = None) -> Iterator[ServerProcess]:
     """A ready server; killed at the end if it still runs."""
-    server = ServerProcess(env)
+    server = ServerProcess(env, port)
     try:
         server.wait_ready()
         yield server

@@ -1,0 +1,112 @@
+"""`openaibatching run`: the command line, and how each run ends."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from openai import OpenAIError
+
+from openaibatching.client.options import DEFAULT_URL, api_url
+from openaibatching.run.batch_server import BatchServer
+from openaibatching.run.input_file import InputFile
+from openaibatching.run.output_file import OutputFile
+from openaibatching.run.progress import screen, shown
+from openaibatching.run.rounds import Rounds
+from openaibatching.run.words import CannotRun, State
+
+ALL_SUCCEEDED, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code."""
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        url, key = _server(options.batch_server_url)
+        with closing(InputFile(options.input)) as lines:
+            lines.index()
+            try:
+                asyncio.run(_answer(lines, options.output, url, key))
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                finished = lines.total - lines.unfinished
+                print(
+                    f"Interrupted: {finished:,} of {lines.total:,} lines are answered in "
+                    f"{options.output}. The same command goes on from there.",
+                    file=sys.stderr,
+                )
+                return INTERRUPTED
+            return _summed_up(lines, options.output)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except CannotRun as error:
+        print(f"openaibatching run: {error}", file=sys.stderr)
+        return COULD_NOT_RUN
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    made = argparse.ArgumentParser(
+        prog="openaibatching run",
+        description="Send a batch input file to a batch server, and write the answers as they "
+        "come, in whatever order. Run it again after an interruption, and it goes on: what is in "
+        "the output file is not asked again.",
+        epilog="BATCH_SERVER_API_KEY, from the environment only, is the server's key. The exit "
+        "code is 0 if all lines succeeded, 1 if some failed, 2 if the run could not begin or go "
+        "on, 130 if it was interrupted.",
+    )
+    made.add_argument(
+        "input", type=Path, metavar="in.jsonl",
+        help='batch input lines: {"custom_id", "method": "POST", "url": "/v1/…", "body": {…}}',
+    )  # fmt: skip
+    made.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="out.jsonl",
+        help="where the batch output lines are added",
+    )  # fmt: skip
+    made.add_argument(
+        "--batch-server-url", metavar="URL",
+        help=f"where the batch server is [BATCH_SERVER_URL, or {DEFAULT_URL}]",
+    )  # fmt: skip
+    return made
+
+
+def _server(url: str | None) -> tuple[str, str]:
+    """The URL of the server's API, and its key. Raises CannotRun."""
+    key = os.environ.get("BATCH_SERVER_API_KEY", "").strip()
+    if not key or not (key.isascii() and key.isprintable()):
+        raise CannotRun("set BATCH_SERVER_API_KEY in the environment to the batch server's key")
+    try:
+        return api_url(url or os.environ.get("BATCH_SERVER_URL") or DEFAULT_URL), key
+    except OpenAIError as error:
+        raise CannotRun(str(error)) from None
+
+
+async def _answer(lines: InputFile, output: Path, url: str, key: str) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with BatchServer(url, key) as server:
+        await server.check()
+        with closing(OutputFile(output, lines)) as answers, screen(lines.total) as screen_:
+            answers.take_up()
+            async with shown(screen_, lines) as progress:
+                await Rounds(server, lines, answers, progress).run()
+
+
+def _summed_up(lines: InputFile, output: Path) -> int:
+    failed = lines.counts[State.FAILED]
+    if not failed:
+        print(f"All {lines.total:,} lines succeeded: {output}")
+        return ALL_SUCCEEDED
+    print(
+        f"{failed:,} of {lines.total:,} lines failed: in {output} they have a status_code of 400 "
+        "or more, and say why."
+    )
+    return SOME_FAILED

@@ -1,0 +1,166 @@
+"""What stops a run before it has begun: one line, exit code 2, and no file is harmed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from clients.serving import serving
+from openaibatching.cli import main
+from support.run_command import input_line, write_jsonl
+
+NOWHERE = "http://127.0.0.1:9"
+OUTPUT_LINE = (
+    b'{"id":null,"custom_id":"%s","response":{"status_code":%d,"request_id":"","body":{}},'
+    b'"error":null}\n'
+)
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("BATCH_SERVER_URL", NOWHERE)
+    monkeypatch.setenv("BATCH_SERVER_API_KEY", "k")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "in.jsonl", [input_line("a", "x"), input_line("b", "y")])
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out.jsonl"
+
+
+class Refused:
+    """Runs the command, and gives the one line with which it ends."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> str:
+        assert main(["run", *map(str, arguments)]) == 2
+        told, err = self._capsys.readouterr()
+        assert told == ""
+        assert err.count("\n") == 1, err
+        assert err.startswith("openaibatching run: ")
+        return err.removeprefix("openaibatching run: ").rstrip()
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    return Refused(capsys)
+
+
+def test_a_server_that_is_not_there(refused: Refused, source: Path, out: Path) -> None:
+    assert refused(source, "-o", out).startswith(f"{NOWHERE} cannot be reached: ")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (JSONResponse({"error": {}}, 401), "BATCH_SERVER_API_KEY is not a key of this server"),
+        (JSONResponse({"error": {}}, 404), "is no batch server: it answers 404 Not Found"),
+        (PlainTextResponse("<html>Welcome</html>"), "is no batch server"),
+    ],
+)
+def test_a_server_that_does_not_want_it(
+    refused: Refused, source: Path, out: Path, reply: Response, why: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert Request(scope).headers["authorization"] == "Bearer k"
+        await reply(scope, receive, send)
+
+    with serving(app) as url:
+        assert refused(source, "-o", out, "--batch-server-url", url).startswith(f"{url} ")
+        assert refused(source, "-o", out, "--batch-server-url", f"{url}/v1/").endswith(why)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("key", ["", " ", "ключ", "two\nlines"])
+def test_a_key_that_is_none(
+    refused: Refused, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("BATCH_SERVER_API_KEY", key)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-upstream")
+    assert "BATCH_SERVER_API_KEY" in refused(source, "-o", out)
+
+
+@pytest.mark.parametrize("url", ["localhost:9487", "ftp://b", "http://"])
+def test_a_url_that_is_none(refused: Refused, source: Path, out: Path, url: str) -> None:
+    refused(source, "-o", out, "--batch-server-url", url)
+
+
+def test_an_input_that_cannot_be_read(refused: Refused, tmp_path: Path, out: Path) -> None:
+    for path in (tmp_path / "nothing", tmp_path, Path("/dev/null")):
+        assert refused(path, "-o", out) == f"{path}: no such file"
+
+
+def test_an_output_that_cannot_be_written(refused: Refused, source: Path, tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({"object": "list"})(scope, receive, send)
+
+    with serving(app) as url:
+        for out in (tmp_path / "no" / "folder", tmp_path):
+            told = refused(source, "-o", out, "--batch-server-url", url)
+            assert told.startswith(f"{out} cannot be written: ")
+        told = refused(source, "-o", source, "--batch-server-url", url)
+        assert told == f"{source} is the input: name another file for the output"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [b'{"custom_id":"a"}', b'{"custom_id":"\\u0061"}', b'{"custom_id":"x","custom_id":"a"}'],
+)
+def test_a_custom_id_that_stands_twice(
+    refused: Refused, tmp_path: Path, out: Path, second: bytes
+) -> None:
+    a, b, c = (input_line(name, "x") for name in "abc")
+    source = write_jsonl(tmp_path / "in.jsonl", [a, b, b"", second, c])
+    told = refused(source, "-o", out)
+    assert told == f"{source}, line 4: the custom_id 'a' stands there twice"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"Dear diary,\n", "line 1, is no final batch output line"),
+        (b"Dear diary,", "line 1, is no final batch output line"),
+        (b'{"custom_id":"a"}\n', "line 1, is no final batch output line"),
+        (OUTPUT_LINE % (b"a", 200) + b"x", "line 2, is no final batch output line"),
+        (OUTPUT_LINE % (b"a", 503), "line 1, is no final batch output line"),
+        (OUTPUT_LINE % (b"a", 200) + OUTPUT_LINE % (b"z", 200), "line 2, answers 'z', which"),
+    ],
+)
+def test_an_output_that_is_somebody_elses(
+    refused: Refused, source: Path, out: Path, content: bytes, why: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({"object": "list"})(scope, receive, send)
+
+    out.write_bytes(content)
+    with serving(app) as url:
+        assert refused(source, "-o", out, "--batch-server-url", url).startswith(f"{out}, {why}")
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["in.jsonl"], ["-o", "out.jsonl"], ["a", "b", "-o", "c"]]
+)
+def test_a_command_line_that_is_wrong(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *arguments])
+    assert ended.value.code == 2
+    assert "usage: openaibatching run" in capsys.readouterr().err
