@@ -21,7 +21,7 @@ from benchmarks import load, stack
 from benchmarks.figure import Row, Sizes, check
 
 LINES, LINE_BYTES = 50_000, 4000
-PROBES_PER_S = 50
+PROBES_PER_S, CALLERS = 50, 25
 QUIET_S = 20.0
 PAD = 3800
 
@@ -70,21 +70,28 @@ def _peak_mb(pid: int) -> float:
 
 
 def _probe(url: str, ended: Callable[[], bool]) -> list[float]:
-    """Milliseconds that each of a steady stream of new calls took, counted from when it was due:
-    a server that stands still is seen by all calls that come meanwhile."""
+    """Milliseconds that each of a steady stream of new calls took, from when it was due: a server
+    that stands still is seen by all that come meanwhile. Many callers, none of them in a hurry,
+    so that a call does not wait for the one before it."""
+    with ThreadPoolExecutor(CALLERS) as threads:
+        callers = [threads.submit(_caller, url, ended, n / PROBES_PER_S) for n in range(CALLERS)]
+        return [ms for caller in callers for ms in caller.result()]
+
+
+def _caller(url: str, ended: Callable[[], bool], first_s: float) -> list[float]:
     took: list[float] = []
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
-    due = time.perf_counter()
+    due = time.perf_counter() + first_s
     headers = {"Authorization": f"Bearer {stack.KEY}", "Content-Type": "application/json"}
     while not ended():
-        due += 1 / PROBES_PER_S
         time.sleep(max(0.0, due - time.perf_counter()))
-        body = json.dumps({"model": "probe", "input": f"probe {time.perf_counter_ns()}"})
+        body = json.dumps({"model": "probe", "input": f"{first_s} {time.perf_counter_ns()}"})
         connection.request("POST", "/v1/responses", body, headers)
         reply = connection.getresponse()
         reply.read()
         check(reply.status == 202, f"a probe was answered {reply.status}")
         took.append((time.perf_counter() - due) * 1000)
+        due += CALLERS / PROBES_PER_S
     connection.close()
     return took
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +51,7 @@ TRANSITIONS: frozenset[tuple[str, str | None, str]] = frozenset(
 )
 
 ID_PREFIX = "batchreq_"
+_REQUEST_ID = re.compile(ID_PREFIX + "([0-9a-f]{32})")
 
 
 def request_id(id_: uuid.UUID) -> str:
@@ -59,10 +61,8 @@ def request_id(id_: uuid.UUID) -> str:
 
 def parse_request_id(text: str) -> uuid.UUID | None:
     """The uuid behind a public name, or None when it is none of ours."""
-    digits = text.removeprefix(ID_PREFIX)
-    if digits == text or len(digits) != 32 or not set(digits) <= set("0123456789abcdef"):
-        return None
-    return uuid.UUID(hex=digits)
+    found = _REQUEST_ID.fullmatch(text)
+    return uuid.UUID(hex=found[1]) if found else None
 
 
 def batch_line(id_: uuid.UUID, endpoint: str, body: bytes) -> bytes:

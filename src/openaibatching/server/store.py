@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+import msgspec
 from psycopg.rows import class_row
 
 from openaibatching.server.config import LEASE_S
@@ -366,8 +367,7 @@ async def read_unanswered(conn: Connection, batch: Batch) -> list[Unanswered]:
     return await cur.fetchall()
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """How often a request was sent, this time included, and an earlier failure's status."""
 
     id: uuid.UUID
@@ -380,7 +380,7 @@ async def read_attempts(
 ) -> dict[uuid.UUID, Sent]:
     """Those of `ids` that the batch still owes an answer."""
     params = {"batch_id": batch.id, "ids": list(ids)}
-    cur = await execute(conn, "read_attempts", params, class_row(Sent))
+    cur = await execute(conn, "read_attempts", params, struct_row(Sent))
     return {sent.id: sent for sent in await cur.fetchall()}
 
 
