@@ -331,3 +331,14 @@ def test_every_target_of_the_makefile_is_explained() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
     assert re.findall(r"^([a-z-]+):.* ## \S", makefile, re.MULTILINE) == phony[1].split()
+
+
+def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    faults = re.search(r"^## Faults\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert faults
+    named = re.findall(r"`(\w+/\w+\.py)(?:::(\w+))?`", faults[1])
+    assert len(named) > 25
+    for file, name in named:
+        functions = {found for found, _ in source.functions(ROOT / "tests" / file)}
+        assert not name or name in functions, f"{file} has no {name}"
