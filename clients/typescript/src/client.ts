@@ -2,16 +2,18 @@
  * The client: the official one, pointed at a batch server.
  *
  * It is a subclass with no HTTP of its own. The calls that a batch server answers leave the official
- * resources through `post` and `get`, which are what is overridden. What is sent goes through the
- * `fetch` of the official options, retries and holds included, one request a time: whatever is to
- * join the calls of a process into one request belongs there.
+ * resources through `post` and `get`, which are what is overridden. What is sent, retries and holds
+ * included, goes through the `fetch` of the official options, where the calls that are in the air
+ * together become one request (together.ts).
  */
 
 import { type APIPromise, type ClientOptions, OpenAI } from "openai";
 import { type AskingOptions, answered, type HeldOptions } from "./asking.js";
+import { TIMEOUT_MS } from "./company.js";
 import { JsonImages } from "./images.js";
 import { type BatchingOptions, located, renamed } from "./options.js";
 import type { Chat, Completions, Embeddings, Images, Moderations, Responses } from "./resources.js";
+import { together } from "./together.js";
 
 const CALLS =
   /^\/(responses|chat\/completions|completions|embeddings|moderations|images\/generations|images\/edits|responses\/[^/]+\/cancel)$/;
@@ -45,7 +47,7 @@ export class OpenAIBatching<Waits extends boolean = false> extends OpenAI {
    * and for an option given under two names.
    */
   constructor(options: BatchingOptions<Waits> = {}) {
-    super(located(options));
+    super({ ...located(options), fetch: together(options.fetch ?? fetch) });
     this.wait = options.wait ?? false;
     // The official constructor adds what OPENAI_CUSTOM_HEADERS has for OpenAI.
     this._options.defaultHeaders = options.defaultHeaders;
@@ -76,7 +78,8 @@ export class OpenAIBatching<Waits extends boolean = false> extends OpenAI {
     ...[request, about]: Parameters<OpenAI["prepareRequest"]>
   ): Promise<void> {
     await super.prepareRequest(request, about);
-    const { hold } = about.options as HeldOptions;
+    const { hold, timeout } = about.options as HeldOptions;
     hold?.addTo(request.headers as Headers);
+    Object.assign(request, { [TIMEOUT_MS]: timeout ?? this.timeout });
   }
 }
