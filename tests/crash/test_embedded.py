@@ -7,6 +7,8 @@ import pwd
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from conftest import Upstreamed
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.embedded import SYSTEM_USER, EmbeddedPostgres
 from support.process import ServerProcess, environment, server_process
 from support.steps import chat
 from support.world import KEY
@@ -110,6 +112,23 @@ def test_a_database_that_dies_under_a_running_server_is_started_again(
         assert server.terminate() == 0
 
 
+def socket_lock(postgres: EmbeddedPostgres) -> Path:
+    """The lock file beside its socket."""
+    return Path(postgres.url.partition("host=")[2]) / ".s.PGSQL.5432.lock"
+
+
+@contextmanager
+def stranger() -> Iterator[int]:
+    """The number of a living process of PostgreSQL's user that is no PostgreSQL."""
+    user = SYSTEM_USER if os.geteuid() == 0 else None
+    process = subprocess.Popen(["sleep", "600"], user=user)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_stale_process_number_that_another_program_has_now_is_no_obstacle(
     tmp_path: Path,
 ) -> None:
@@ -118,16 +137,18 @@ def test_a_stale_process_number_that_another_program_has_now_is_no_obstacle(
     first.start()
     database = postmaster(folder)
     assert database is not None
-    pid_file = folder / "postgres" / "postmaster.pid"
-    lines = pid_file.read_text().split("\n")
+    locks = [folder / "postgres" / "postmaster.pid", socket_lock(first)]
     for process in (database, *database.children()):
         process.kill()
     psutil.wait_procs([database], timeout=30)
-    # As in a container that starts again: the number belongs to this very process now.
-    pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
-    second = EmbeddedPostgres(folder)
-    second.start()
-    assert postmaster(folder) is not None
+    # As in a container that starts again: the number belongs to some other process now.
+    with stranger() as number:
+        for lock in locks:
+            lines = lock.read_text().split("\n")
+            lock.write_text("\n".join([str(number), *lines[1:]]))
+        second = EmbeddedPostgres(folder)
+        second.start()
+        assert postmaster(folder) is not None
     first.stop()
     second.stop()
     assert postmaster(folder) is None
@@ -156,9 +177,11 @@ def test_the_last_of_two_servers_on_one_folder_stops_it(tmp_path: Path) -> None:
 
 AS_USER = """
 import os, sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import psycopg
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.embedded import SYSTEM_USER, EmbeddedPostgres
 
 # Only now, because root's Python may lie where nobody else can read it.
 uid, gid = int(sys.argv[2]), int(sys.argv[3])

@@ -141,13 +141,15 @@ class EmbeddedPostgres:
         self._pg_ctl("start", "-w", "-t", str(START_S), "-l", log_file, "-o", options)
 
     def _forget_stranger(self) -> None:
-        """Drop a postmaster.pid whose process is gone and whose number another one has now.
+        """Drop the lock files of a PostgreSQL that is gone, whose number another process has now.
 
-        It happens to containers, where every start counts processes from 1.
+        It happens to containers, where every start counts processes from 1, and where a killed one
+        stays a zombie, because the first process buries nobody.
         """
         pid = self._pid()
         if pid is not None and psutil.pid_exists(pid) and not _is_postgres(pid):
             (self._data / "postmaster.pid").unlink()
+            (self._socket_folder() / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _pid(self) -> int | None:
         """The number of its main process, as its file says."""
