@@ -200,6 +200,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         made = super().copy(**settled, _extra_kwargs=kept)
         if (made._client, made.base_url) == (self._client, self.base_url):
             made._together = self._together  # the calls of both may travel together
+        made._platform = self._platform  # else its first call looks it up in a thread
         return made
 
     with_options = copy  # type: ignore[assignment]
