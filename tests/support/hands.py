@@ -153,8 +153,8 @@ def three_servers(world: World, hands: Sequence[str], *, late: bool) -> list[str
         found.append(f"servers ended with {codes}")
     if len(world.simulator.batches()) != world.read("count(*) from batch"):
         found.append("a batch was created twice")
-    # Nothing but taking back the file whose upload was in the air.
+    # Nothing but taking back the file whose upload was in the air, if it arrived.
     allowed = ["DELETE /files/{id}"] if "uploading" in hands and not late else []
-    if paused.acted_since() != allowed:
+    if not set(paused.acted_since()) <= set(allowed):
         found.append(f"the paused server did {paused.acted_since()}")
     return found

@@ -7,6 +7,7 @@ name of its file or the key in its metadata, and adopted.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tempfile
 import time
@@ -31,6 +32,7 @@ log = journal.get()
 
 ROWS_AT_ONCE = 64
 LOOK_AGAIN_S = 5.0
+TAKE_BACK_LOOKS, TAKE_BACK_S = 3, 2.0
 CREATES_FULL_S = 30.0
 FILE_INVISIBLE_TRIES_MAX = 20
 """How often a create may say that it cannot find the file that was just uploaded."""
@@ -104,9 +106,14 @@ async def _take_back(ctx: Context, batch: Batch) -> None:
     if not past:
         return
     try:
-        for file_id in await ctx.upstream.find_files(file_name(batch.id), batch.created_at):
-            if file_id != kept:
-                await ctx.upstream.delete_file(file_id)
+        for _ in range(TAKE_BACK_LOOKS):
+            found = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)
+            if strays := [file_id for file_id in found if file_id != kept]:
+                for file_id in strays:
+                    await ctx.upstream.delete_file(file_id)
+                return
+            # It was cut off by us, and may still be about to act.
+            await asyncio.sleep(TAKE_BACK_S)
     except UpstreamError as error:
         log.warning("stray_file_left", **batch.names, **journal.said(error))
 
