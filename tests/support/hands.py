@@ -7,6 +7,7 @@ when the lease has run out; then the paused server comes back and still believes
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
@@ -33,6 +34,7 @@ class Paused:
         self.world, self.stack = world, stack
         self.server: ServerProcess = world.start(OPENAI_API_KEY=PAUSED_KEY)
         self.texts: dict[str, list[str]] = {}
+        self._hands: list[str] = []
         self._gates: list[Gate | None] = []
         self._calls_before = 0
 
@@ -43,7 +45,8 @@ class Paused:
 
     def take(self, hands: Sequence[str]) -> None:
         """Have a batch at each of these points, in the order of HANDS, and be paused."""
-        self._gates = [hold(self, name) for name, hold in HANDS.items() if name in hands]
+        self._hands = [name for name in HANDS if name in hands]
+        self._gates = [HANDS[name](self, name) for name in self._hands]
         self.server.signal(signal.SIGSTOP)
         self._calls_before = len(self.calls())
 
@@ -62,8 +65,10 @@ class Paused:
     def resume(self) -> None:
         self.server.signal(signal.SIGCONT)
         self.server.wait_ready()
-        # Of every hand it says that another server has the batch.
-        self.server.until_logged("lease_lost", len(self._gates))
+        # Of every hand it says that another server has the batch, at the end of that hand's step.
+        # It may say so of others too: a look at a batch may have been under way.
+        for step, hands in Counter(STEPS[name] for name in self._hands).items():
+            self.server.until_logged(f"lease_lost step={step}", hands)
 
     def calls(self) -> list[Call]:
         """Its calls to OpenAI."""
@@ -116,6 +121,16 @@ HANDS: dict[str, Hand] = {
     "created-unanswered": _at_gate("POST /batches", "after"),
     "before-the-create": _sending,  # the last, because no other commit comes through
 }
+
+STEPS = {
+    "deleting-files": "clean_one",
+    "downloading": "collect_one",
+    "storing-results": "collect_one",
+    "uploading": "upload_one",
+    "created-unanswered": "create_one",
+    "before-the-create": "create_one",
+}
+"""Which step each hand belongs to."""
 
 
 def three_servers(world: World, hands: Sequence[str], *, late: bool) -> list[str]:

@@ -20,7 +20,8 @@ from openaibatching.simulator import Simulator, running
 from support.world import Clock
 
 STEPS = (form_one, upload_one, create_one, watch_one, collect_one, clean_one)
-ROUNDS_MAX = 200
+ROUNDS_MAX = 2000
+"""Only what stands still for good takes so many: some faults strike one batch many times over."""
 ROUND_S = 30.0
 
 

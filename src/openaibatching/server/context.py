@@ -75,29 +75,39 @@ class Context:
         # the next step may have it before this one has left here.
         self._held[batch.lease] = task
         try:
-            yield batch
+            try:
+                yield batch
+            except LeaseLost:
+                raise
+            except BaseException:
+                if batch.lease not in self._lost:
+                    await self._release(batch, backoff_s(batch.tries))
+                raise
         except BaseException as error:
-            if batch.lease in self._lost:  # whatever else the step says: this is the reason
+            # Whatever else the step says: this is the reason. `renew` may have found it during the
+            # release, too.
+            if batch.lease in self._lost:
                 raise LeaseLost(f"batch {batch.id}: it is in other hands") from error
-            await self._release(batch, backoff_s(batch.tries))
             raise
         finally:
             del self._held[batch.lease]
             self._lost.discard(batch.lease)
 
     async def postpone(self, batch: Batch, wait_s: float) -> None:
-        """Give the batch back; its next turn is in `wait_s` seconds."""
+        """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost."""
         async with self.database.transaction() as conn:
             await store.release_batch(conn, self.server, batch, wait_s, self.now())
 
     async def _release(self, batch: Batch, wait_s: float) -> None:
         # Being cancelled must not leave the lease behind; being without a database may: then it
         # is given back by `renew`, or ends by itself.
-        with contextlib.suppress(Exception):  # the first error is the one to report
+        try:
             async with asyncio.timeout(RELEASE_S):
                 await asyncio.shield(self.postpone(batch, wait_s))
-            return
-        self._owed.append((batch, wait_s))
+        except LeaseLost:
+            pass  # it was given back already, or is in other hands
+        except Exception:  # the first error is the one to report
+            self._owed.append((batch, wait_s))
 
     async def renew(self) -> None:
         """Make the leases last longer; a step whose lease is lost is stopped where it stands.
@@ -105,7 +115,8 @@ class Context:
         First, what could not be given back during an outage is given back.
         """
         while self._owed:
-            await self.postpone(*self._owed[-1])
+            with contextlib.suppress(LeaseLost):
+                await self.postpone(*self._owed[-1])
             self._owed.pop()
         held = dict(self._held)
         if not held:

@@ -261,7 +261,7 @@ async def renew_leases(conn: Connection, server: int, leases: Sequence[Lease]) -
 async def release_batch(
     conn: Connection, server: int, batch: Batch, wait_s: float, now: datetime | None
 ) -> None:
-    """Give the batch back; its next turn is in `wait_s` seconds."""
+    """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost."""
     params = {
         "server": server,
         "id": batch.id,
@@ -269,7 +269,8 @@ async def release_batch(
         "wait": timedelta(seconds=wait_s),
         "now": now,
     }
-    await execute(conn, "release_batch", params)
+    if await _value(conn, "release_batch", params) is None:
+        raise LeaseLost(f"batch {batch.id}: it was taken before it was given back")
 
 
 async def wake_batch(conn: Connection, upstream_id: str) -> None:

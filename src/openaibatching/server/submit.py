@@ -106,14 +106,14 @@ async def _take_back(ctx: Context, batch: Batch) -> None:
     if not past:
         return
     try:
-        for _ in range(TAKE_BACK_LOOKS):
+        for look in range(TAKE_BACK_LOOKS):
+            if look:  # it was cut off by us, and may still be about to act
+                await asyncio.sleep(TAKE_BACK_S)
             found = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)
             if strays := [file_id for file_id in found if file_id != kept]:
                 for file_id in strays:
                     await ctx.upstream.delete_file(file_id)
                 return
-            # It was cut off by us, and may still be about to act.
-            await asyncio.sleep(TAKE_BACK_S)
     except UpstreamError as error:
         log.warning("stray_file_left", **batch.names, **journal.said(error))
 

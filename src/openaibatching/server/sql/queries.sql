@@ -214,7 +214,8 @@ returning batch.id, lease;
 update batch
    set lease_by = null, lease_until = null, tries = tries + 1,
        next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval
- where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int;
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+returning id;
 
 -- ===== submit =====
 
@@ -433,7 +434,8 @@ returning model;
 update batch
    set input_file_id = nullif(input_file_id, %(file_id)s::text),
        output_file_id = nullif(output_file_id, %(file_id)s::text),
-       error_file_id = nullif(error_file_id, %(file_id)s::text)
+       error_file_id = nullif(error_file_id, %(file_id)s::text),
+       tries = 0
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'collected'
 returning id;
