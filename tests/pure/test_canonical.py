@@ -70,6 +70,15 @@ def test_numbers_keep_the_text_they_were_written_in(number: str) -> None:
     assert canonicalise(f'{{"n": [{number}]}}'.encode()) == f'{{"n":[{number}]}}'.encode()
 
 
+@quickly
+@given(VALUES, NUMBERS)
+def test_company_that_is_hard_to_read_changes_nothing(value: Any, number: str) -> None:
+    body = b'[%s,%s,"\x7f\xc3\xa9"]' % (json.dumps(value).encode(), number.encode())
+    alone = canonicalise(body)
+    for hard in (b"-0", rb'"\ud800"', b"9" * 5000):
+        assert canonicalise(b"[%s,%s]" % (hard, body)) == b"[%s,%s]" % (hard, alone)
+
+
 def test_an_integer_longer_than_python_would_read_stays_exact() -> None:
     digits = b"9" * 10_000
     assert canonicalise(b"[%s]" % digits) == b"[%s]" % digits

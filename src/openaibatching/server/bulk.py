@@ -2,16 +2,18 @@
 
 Lines are stored as they arrive, one commit for a few hundred of them, while the next ones are
 read; a caller that sends faster than the database stores is held back by TCP. What each line is to
-be answered is noted on a roll, which goes to disk when it grows. The answers are written when the
-input has been read to its end, from what the database then says (bulk_out.py). So memory is flat
-however many lines there are, and a caller that reads nothing before it has sent everything gets
-through.
+be answered is noted on a roll, which goes to disk when it grows: its request, as it was stored, for
+a caller that does not wait. The answers are written when the input has been read to its end
+(bulk_out.py). So memory is flat however many lines there are, and a caller that reads nothing
+before it has sent everything gets through.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
@@ -21,11 +23,13 @@ from openaibatching.server.bulk_lines import MEDIA_TYPES, Entry
 from openaibatching.server.config import Settings
 from openaibatching.server.door import Door
 from openaibatching.server.lines import Lines
-from openaibatching.server.model import Call
+from openaibatching.server.model import Call, Request
 from openaibatching.server.roll import Roll
 
 LINES_AT_ONCE = 256
 BYTES_AT_ONCE = 4_000_000
+COMMITS_AT_ONCE = 2
+"""The next portion is on its way to the database while the last one is on its way to the disk."""
 ENVELOPE_BYTES_MAX = 65_536
 """What a line may have beside its body: custom_id, url, idempotency_key."""
 
@@ -42,7 +46,7 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
     unordered = wait is not None and incoming.preference(http, "order") == "finished"
     roll = Roll()
     try:
-        await _take_in(door, http, tenant, roll)
+        await _take_in(door, http, tenant, roll, waits=bool(wait))
     except BaseException:
         roll.close()
         raise
@@ -55,14 +59,14 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
     )
 
 
-async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll) -> None:
+async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll, waits: bool) -> None:
     """Store every call of the body, and note on the roll what each line is to be answered.
 
     Raises DatabaseUnavailable when the body has come to its end, because a caller that is still
     sending does not read; what was stored by then stays so.
     """
     settings = door.ctx.settings
-    storing: asyncio.Task[object] = asyncio.create_task(asyncio.sleep(0))
+    storing = _Storing(door, roll, waits)
     failure: errors.Refusal | None = None
     try:
         async for lines in _portions(http, settings.request_bytes_max):
@@ -71,19 +75,55 @@ async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll) -> No
             # In a thread: no other caller should wait for these milliseconds.
             read = await asyncio.to_thread(_understand, settings, tenant, lines)
             try:
-                await storing  # one commit at a time; meanwhile the next lines were read
+                await storing.add(read)
             except errors.Refusal as error:
                 failure = error
-                continue
-            roll.write([entry for entry, _ in read])
-            calls = [call for _, call in read if call is not None]
-            storing = asyncio.create_task(door.acceptor.store(calls))
     finally:
         # What was read is stored, even when the caller has gone.
-        await asyncio.wait((storing,))
+        await storing.settle()
     if failure is not None:
         raise failure
-    storing.result()
+    await storing.finish()
+
+
+class _Storing:
+    """The portions that are on their way to the database, the oldest first."""
+
+    def __init__(self, door: Door, roll: Roll, waits: bool) -> None:
+        self._door, self._roll, self._waits = door, roll, waits
+        self._tasks: deque[tuple[list[Entry], asyncio.Task[dict[uuid.UUID, Request]]]] = deque()
+
+    async def add(self, read: Sequence[tuple[Entry, Call | None]]) -> None:
+        """Store these calls in their turn. Raises what storing earlier ones raised."""
+        while len(self._tasks) >= COMMITS_AT_ONCE:
+            await self._note_oldest()
+        calls = [call for _, call in read if call is not None]
+        entries = [entry for entry, _ in read]
+        self._tasks.append((entries, asyncio.create_task(self._door.acceptor.store(calls))))
+
+    async def finish(self) -> None:
+        """Note the rest. Raises what storing it raised."""
+        while self._tasks:
+            await self._note_oldest()
+
+    async def settle(self) -> None:
+        """Until nothing is on its way any more, however it ends."""
+        await asyncio.gather(*(task for _, task in self._tasks), return_exceptions=True)
+
+    async def _note_oldest(self) -> None:
+        entries, task = self._tasks[0]
+        await asyncio.wait((task,))  # not `await task`: who is cancelled here leaves it to itself
+        requests = task.result()
+        if not self._waits:
+            _note(entries, requests)
+        self._roll.write(entries)
+        self._tasks.popleft()
+
+
+def _note(entries: Sequence[Entry], requests: Mapping[uuid.UUID, Request]) -> None:
+    for entry in entries:
+        if entry.id is not None and not requests[entry.id].finished:  # answers may be large
+            entry.request = requests[entry.id]
 
 
 def _understand(

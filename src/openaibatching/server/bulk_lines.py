@@ -16,7 +16,7 @@ import msgspec
 from openaibatching.server import canonical, errors
 from openaibatching.server.call import understand
 from openaibatching.server.config import Settings
-from openaibatching.server.model import Call, request_id
+from openaibatching.server.model import Call, Request, request_id
 from openaibatching.server.replies import Reply
 from openaibatching.server.shapes import ENDPOINTS
 
@@ -27,13 +27,15 @@ MEDIA_TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonl
 class Entry(msgspec.Struct, array_like=True):
     """What one input line is to be answered: its request, or why it is refused.
 
-    `custom_id` is JSON as it is echoed; `refusal` is a status and a body.
+    `custom_id` is JSON as it is echoed; `refusal` is a status and a body; `request` is there if it
+    need not be read again.
     """
 
     custom_id: bytes
     id: uuid.UUID | None = None
     body_id: uuid.UUID | None = None
     refusal: tuple[int, bytes] | None = None
+    request: Request | None = None
 
 
 def read_line(settings: Settings, tenant: str, line: bytes | None) -> tuple[Entry, Call | None]:

@@ -88,18 +88,16 @@ class _Reader:
         """The output lines of these entries, in their order."""
         for portion in _portions(entries):
             try:
-                query = partial(store.read_requests, ids=list(_ids(portion)))
-                found = await self._door.read(query, self._outage_s)
+                by_id = await self._read(portion)
             except errors.DatabaseUnavailable as error:
                 # As a single call would hear it: what is accepted stays so, and may be asked for
                 # again. It is waited for once, not with each portion.
                 self._outage_s = 0.0
                 yield b"".join(bulk_lines.refused(entry, error) for entry in portion)
                 continue
-            by_id = {request.id: request for request in found}
             lines: list[bytes] = []
             for entry in portion:
-                request = None if entry.id is None else by_id.get(entry.id)
+                request = entry.request or (None if entry.id is None else by_id.get(entry.id))
                 if request is not None and request.answer_left_out:
                     # A large one goes out by itself, so that no two are in memory at once.
                     yield b"".join(lines)
@@ -108,6 +106,13 @@ class _Reader:
                 else:
                     lines.append(self._line(entry, request))
             yield b"".join(lines)
+
+    async def _read(self, entries: Iterable[Entry]) -> dict[uuid.UUID, Request]:
+        ids = _ids(entry for entry in entries if entry.request is None)
+        if not ids:
+            return {}
+        query = partial(store.read_requests, ids=list(ids))
+        return {request.id: request for request in await self._door.read(query, self._outage_s)}
 
     async def _large(self, entry: Entry, request: Request) -> bytes:
         try:

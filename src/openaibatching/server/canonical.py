@@ -2,8 +2,9 @@
 
 Keys are sorted, spaces dropped, texts escaped to ASCII (so no U+2028 can split a line
 upstream, and lone surrogates survive). Numbers keep the text that they were written in:
-`1` and `1.0` differ, and an integer of any length stays exact. The standard library's parser
-is used because the faster ones round large integers and refuse lone surrogates.
+`1` and `1.0` differ, and an integer of any length stays exact. msgspec, in C, does nearly all of
+it; what it refuses or would change (lone surrogates, `-0`, integers of thousands of digits) goes
+through the standard library.
 """
 
 from __future__ import annotations
@@ -13,62 +14,66 @@ import re
 from json.encoder import encode_basestring_ascii
 from typing import Any, NoReturn
 
+import msgspec
+
 from openaibatching.server.errors import InvalidJson
 
 DEPTH_MAX = 200
 """Levels of nesting; real calls have about ten. Bounded so that no body can exhaust the stack."""
 _DIGITS_MAX = 300
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-
-
-class Number:
-    """A JSON number whose text is not what Python would write: `1.50`, `1e3`, `-0`, a very long
-    integer. All others are int or float."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+_MINUS_ZERO = re.compile(rb"-0(?![.0-9eE])")
+_BEYOND_ASCII = re.compile("[\x7f-\U0010ffff]+")
 
 
 def is_number(value: Any) -> bool:
     """Whether a parsed value is a JSON number."""
-    return isinstance(value, int | float | Number) and not isinstance(value, bool)
+    return isinstance(value, int | msgspec.Raw) and not isinstance(value, bool)
 
 
-def _integer(text: str) -> int | Number:
-    return int(text) if len(text) < _DIGITS_MAX and text != "-0" else Number(text)
+def _as_written(text: str) -> msgspec.Raw:
+    return msgspec.Raw(text.encode())
 
 
-def _float(text: str) -> float | Number:
-    value = float(text)
-    return value if repr(value) == text else Number(text)
+def _integer(text: str) -> int | msgspec.Raw:
+    return int(text) if len(text) < _DIGITS_MAX and text != "-0" else _as_written(text)
 
 
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_quick = msgspec.json.Decoder(float_hook=_as_written)
+_patient = json.JSONDecoder(parse_int=_integer, parse_float=_as_written, parse_constant=_constant)
 
 
 def parse(body: bytes, depth_max: int = DEPTH_MAX) -> Any:
-    """The value of `body`. Duplicate keys: the last one wins.
+    """The value of `body`. Duplicate keys: the last one wins. A number that Python might write
+    otherwise is a msgspec.Raw of its text.
 
     Raises InvalidJson for whatever RFC 8259 does not allow, and for nesting beyond `depth_max`.
     """
+    value = _parse(body)
+    # Nothing is nested deeper than it has brackets, and few bodies have so many.
+    if body.count(b"[") + body.count(b"{") > depth_max and not _within(value, depth_max):
+        raise InvalidJson(f"The body is nested deeper than {depth_max} levels.")
+    return value
+
+
+def _parse(body: bytes) -> Any:
+    if _MINUS_ZERO.search(body) is None:
+        try:
+            return _quick.decode(body)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            pass  # the other one knows better, or says what is wrong
     try:
-        value = _decoder.decode(body.decode("utf-8"))
+        return _patient.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidJson(f"The body is not valid UTF-8 (at byte {error.start}).") from None
     except RecursionError:
         raise InvalidJson("The body is nested too deeply.") from None
     except ValueError as error:
         raise InvalidJson(f"The body is not valid JSON: {error}.") from None
-    # Nothing is nested deeper than it has brackets, and few bodies have so many.
-    if body.count(b"[") + body.count(b"{") > depth_max and not _within(value, depth_max):
-        raise InvalidJson(f"The body is nested deeper than {depth_max} levels.")
-    return value
 
 
 def _within(value: Any, levels: int) -> bool:
@@ -77,18 +82,6 @@ def _within(value: Any, levels: int) -> bool:
     if not isinstance(value, list):
         return True
     return levels > 0 and all(_within(item, levels - 1) for item in value)
-
-
-class _OddNumber(Exception):
-    """There is a Number in the value."""
-
-
-def _odd(_: Any) -> NoReturn:
-    raise _OddNumber
-
-
-# The standard library's, in C; it asks `default` about what it does not know.
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_odd)
 
 
 def without_surrogates(text: bytes) -> bytes:
@@ -102,16 +95,24 @@ def without_surrogates(text: bytes) -> bytes:
 def encode(value: Any) -> bytes:
     """The canonical bytes of what `parse` gave."""
     try:
-        return _encoder.encode(value).encode("ascii")
-    except _OddNumber:
+        text = msgspec.json.encode(value, order="sorted")
+    except UnicodeEncodeError:  # a lone surrogate
         out: list[str] = []
         _encode(value, out)
         return "".join(out).encode("ascii")
+    if text.isascii() and b"\x7f" not in text:
+        return text
+    # What is not ASCII stands inside of texts only.
+    return _BEYOND_ASCII.sub(_escaped, text.decode()).encode("ascii")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return encode_basestring_ascii(found[0])[1:-1]
 
 
 def _encode(value: Any, out: list[str]) -> None:
-    if isinstance(value, Number):
-        out.append(value.text)
+    if isinstance(value, msgspec.Raw):
+        out.append(bytes(value).decode())
     elif isinstance(value, str):
         out.append(encode_basestring_ascii(value))
     elif isinstance(value, dict):

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from openaibatching.server import errors, journal
+from openaibatching.server.incoming import ARRIVED
 
 log = journal.get()
 
@@ -174,6 +175,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._loose = 0
+        self.scope[ARRIVED] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
