@@ -12,7 +12,7 @@ from typing import Any
 
 from openaibatching.server import canonical, errors
 from openaibatching.server.config import UPSTREAM_INPUTS_MAX, Settings
-from openaibatching.server.model import Call, batch_line_bytes
+from openaibatching.server.model import Call, envelope_bytes
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
@@ -45,7 +45,7 @@ def understand(
         value.pop("input", None)
         endpoint = CHAT
     body = canonical.encode(value)
-    line_bytes = batch_line_bytes(endpoint, body)
+    line_bytes = envelope_bytes(endpoint) + len(body)
     if line_bytes > settings.batch_bytes_max:
         raise errors.RequestTooLarge(
             f"The body takes {line_bytes} bytes in a batch file, whose limit is "

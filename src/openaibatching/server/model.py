@@ -6,6 +6,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import msgspec
 
@@ -74,9 +75,10 @@ def batch_line(id_: uuid.UUID, endpoint: str, body: bytes) -> bytes:
     )
 
 
-def batch_line_bytes(endpoint: str, body: bytes) -> int:
-    """How long `batch_line` will be, in bytes."""
-    return len(batch_line(uuid.UUID(int=0), endpoint, b"")) + len(body)
+@cache
+def envelope_bytes(endpoint: str) -> int:
+    """How much longer than its body `batch_line` is, in bytes."""
+    return len(batch_line(uuid.UUID(int=0), endpoint, b""))
 
 
 def file_name(batch_id: uuid.UUID) -> str:
