@@ -40,6 +40,8 @@ async def put(
     ]
     async with ctx.database.transaction() as conn:
         found = {r.id: r for r in await store.accept_requests(conn, calls)}
+    if isinstance(ctx.clock, Clock):
+        ctx.clock.catch_up()
     return [found[call.id] for call in calls]
 
 

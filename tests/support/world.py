@@ -85,3 +85,7 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
+
+    def catch_up(self) -> None:
+        """Be no earlier than the real time, which the database gives to what it accepts."""
+        self._now = max(self._now, datetime.now(UTC))

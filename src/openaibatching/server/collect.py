@@ -3,10 +3,11 @@ left upstream is deleted."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from openaibatching.server import doubles, journal, refusal, results, store
@@ -73,21 +74,53 @@ async def _read_files(ctx: Context, batch: Batch) -> int:
 
 
 async def _read_file(ctx: Context, batch: Batch, file_id: str) -> int:
+    seen = _Seen()
+    storing: asyncio.Task[None] | None = None
+    try:
+        async with aclosing(_outcomes(ctx, batch, file_id, seen)) as chunks:
+            async for chunk in chunks:
+                if storing is not None:
+                    await storing
+                # While the database stores it, the next ones are read.
+                storing = asyncio.create_task(_store(ctx, batch, chunk))
+        if storing is not None:
+            await storing
+    finally:
+        if storing is not None:  # what was paid for is stored, whatever else went wrong
+            await asyncio.gather(storing, return_exceptions=True)
+    if seen.unknown:
+        note = f"{seen.unknown} lines in {file_id} belong to no request of ours"
+        await _note(ctx, batch, note)
+    return seen.broken
+
+
+@dataclass
+class _Seen:
+    """Lines of a file that are nobody's outcome."""
+
+    broken: int = 0
+    unknown: int = 0
+
+
+async def _outcomes(
+    ctx: Context, batch: Batch, file_id: str, seen: _Seen
+) -> AsyncGenerator[list[results.Outcome], None]:
+    """What the file tells, as many at a time as one statement stores."""
     lines = Lines(RESULT_LINE_BYTES_MAX)
     chunk: list[results.Outcome] = []
-    size = broken = unknown = 0
+    size = 0
 
     def take(line: bytes | None) -> None:
-        nonlocal size, broken, unknown
+        nonlocal size
         try:
             outcome = results.read_line(line or b"")
         except results.BrokenLine as error:
-            broken += 1
-            if broken == 1:  # one is enough to see what is wrong; the count comes later
+            seen.broken += 1
+            if seen.broken == 1:  # one is enough to see what is wrong; the count comes later
                 log.warning("line_broken", **batch.names, file=file_id, detail=str(error))
             return
         if outcome is None:
-            unknown += 1
+            seen.unknown += 1
         else:
             chunk.append(outcome)
             size += len(outcome.answer)
@@ -97,14 +130,11 @@ async def _read_file(ctx: Context, batch: Batch, file_id: str) -> int:
             for line in lines.feed(data):
                 take(line)
             if len(chunk) >= RESULTS_AT_ONCE or size >= RESULT_BYTES_AT_ONCE:
-                await _store(ctx, batch, chunk)
+                yield chunk
                 chunk, size = [], 0
         for line in lines.end():
             take(line)
-    await _store(ctx, batch, chunk)
-    if unknown:
-        await _note(ctx, batch, f"{unknown} lines in {file_id} belong to no request of ours")
-    return broken
+    yield chunk
 
 
 async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]) -> None:

@@ -156,7 +156,7 @@ create table event (
   note         text
 );
 create index event_by_request on event (request_seq) where request_seq is not null;
-create index event_by_batch on event (batch_id) where batch_id is not null;
+create index event_by_batch on event (batch_id) where request_seq is null;  -- its own events
 
 -- Counts by state, as deltas: whoever changes rows only appends, so no two commits wait for
 -- each other. `fold_tally` adds them up now and then; a reader sums a handful of rows.
