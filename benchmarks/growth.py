@@ -10,16 +10,25 @@ import asyncio
 import statistics
 import time
 
+from pydantic import SecretStr
+
 from benchmarks import history, load, stack
 from benchmarks.door import stored_requests
 from benchmarks.figure import Row, Sizes, check
 from openaibatching.server import store
+from openaibatching.server.accept import Acceptor
+from openaibatching.server.call import RESPONSES, read_call
+from openaibatching.server.config import Settings
+from openaibatching.server.context import Context
 from openaibatching.server.db import Database, migrate
+from openaibatching.server.form import form_one
+from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import FORGET_AT_ONCE
 from support.postgres import Cluster
 
 FEW = 10_000
 CONNECTIONS = 8
+QUEUED = 1000
 ARRIVING_PER_S = 1000
 TTL_DAYS = history.DAYS / 2
 LOADING = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "'16GB'"}
@@ -30,6 +39,7 @@ def measure(sizes: Sizes) -> list[Row]:
     with stack.cluster() as postgres, postgres.database() as small, postgres.database() as large:
         _fill(postgres, {small: few, large: sizes.rows})
         rows = _latencies(sizes, {small: few, large: sizes.rows})
+        rows.append(asyncio.run(_forming(sizes, {small: few, large: sizes.rows})))
         slow, quick = (asyncio.run(_forget(url, sizes)) for url in (large, small))
     detail = f"{slow:,.0f} rows/s of {sizes.rows:,} stored; {quick:,.0f} of {few:,}"
     against = f"{ARRIVING_PER_S:,} requests/s that arrive"
@@ -87,6 +97,38 @@ def _row(
     name = f"p99 of a {kind}, {rows[1]:,} stored".replace("a /m", "/m")
     detail = f"{many:.1f} ms; {few:.1f} ms; {CONNECTIONS} connections"
     return Row(name, f"{rows[0]:,} stored", many / few, aim, False, detail)
+
+
+async def _forming(sizes: Sizes, stored: dict[str, int]) -> Row:
+    """How long it takes to make a batch of what is queued, with many stored beside few."""
+    few, many = [
+        [await _form_s(url, round_) * 1000 for round_ in range(sizes.rounds)] for url in stored
+    ]
+    small, large = stored.values()
+    reached = statistics.median(many) / statistics.median(few)
+    detail = f"{statistics.median(many):.1f} ms; {statistics.median(few):.1f} ms"
+    name = f"forming a batch of {QUEUED:,}, {large:,} stored"
+    return Row(name, f"{small:,} stored", reached, None, False, detail)
+
+
+async def _form_s(url: str, round_: int) -> float:
+    """Seconds from a full queue to a batch."""
+    settings = Settings(
+        openai_api_key=SecretStr(stack.KEY), postgres_url=SecretStr(url), batch_requests_max=QUEUED
+    )
+    bodies = (f'{{"model":"m","input":"forming {round_} {n}"}}'.encode() for n in range(QUEUED))
+    database = Database(url)
+    await database.open()
+    await Acceptor(database).store(
+        read_call(settings, history.TENANT, RESPONSES, body, None) for body in bodies
+    )
+    upstream = Upstream(settings)
+    started = time.perf_counter()
+    check(await form_one(Context(settings, database, upstream)), "a batch was formed")
+    seconds = time.perf_counter() - started
+    await upstream.close()
+    await database.close()
+    return seconds
 
 
 async def _forget(url: str, sizes: Sizes) -> float:
