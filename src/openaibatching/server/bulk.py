@@ -44,7 +44,7 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
         raise
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
     unordered = wait is not None and incoming.preference(http, "order") == "finished"
-    roll = Roll()
+    roll = Roll(door.ctx.settings.spool_dir)
     try:
         await _take_in(door, http, tenant, roll, waits=bool(wait))
     except BaseException:

@@ -112,6 +112,13 @@ class Settings(BaseSettings):
     )
 
     @property
+    def spool_dir(self) -> Path:
+        """Where what is too large for the memory waits, in nameless files; made if missing."""
+        folder = self.data_dir / "spool"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
     def tls(self) -> bool:
         """Whether the port speaks https."""
         return self.ssl_certfile is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -16,8 +17,11 @@ BYTES_IN_MEMORY = 1_000_000
 class Roll:
     """One entry an input line: written first, then read."""
 
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(BYTES_IN_MEMORY)  # noqa: SIM115
+    def __init__(self, folder: Path) -> None:
+        """`folder` is where it grows. Not the system's own for such files, which may be memory."""
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            BYTES_IN_MEMORY, dir=str(folder)
+        )
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(list[Entry])
 

@@ -124,9 +124,7 @@ async def _spooled(ctx: Context, batch: Batch) -> AsyncIterator[IO[bytes]]:
 
     It has no name, so that nothing is left of it however the process ends.
     """
-    folder = ctx.settings.data_dir / "spool"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=ctx.settings.spool_dir) as file:
         async for id_, body in store.read_bodies(ctx.database, batch, ROWS_AT_ONCE):
             file.write(batch_line(id_, batch.endpoint, body))
         file.seek(0)
