@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ts check bench soak fuzz
+.PHONY: help demo serve test test-ts test-dist image-test check bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -21,7 +21,7 @@ NODE_IS_NEW_ENOUGH := node -e 'process.exit(Number(process.versions.node.split("
 	2>/dev/null && npm --version >/dev/null 2>&1
 
 help: ## say what there is (this text)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/server ## server, database and a simulated OpenAI at once: one call, answered
 	@.venv/bin/openaibatching demo
@@ -42,10 +42,21 @@ test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6
 		npm run --silent check && npm run --silent test; \
 	else echo "Without the tests of the TypeScript client: they need Node 20 or newer and npm."; fi
 
+test-dist: .venv/dev ## the wheel and the sdist, in empty environments of each Python
+	@OPENAIBATCHING_PYTHONS="python3.11 python3.12 python3.13" .venv/bin/pytest -q tests/distribution
+
+# Not a part of `make test`: it needs root and Debian's tools, and minutes.
+image-test: .venv/image ## build the image without an engine, and run it (on Debian, as root)
+	@for tool in buildah debootstrap; do command -v $$tool >/dev/null || \
+		{ echo "It needs root and: apt-get install buildah debootstrap" >&2; exit 1; }; done
+	@.venv/bin/pytest -q tests/image/check_image.py tests/image/check_proxy.py
+
 check: .venv/dev ## lint, formatting and types
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --diff .
 	@.venv/bin/mypy
+	@.venv/bin/hadolint Dockerfile
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
 # FIGURES=door,bulk measures some, ROWS=100000 stores fewer, SHORT=1 checks results and not times,
 # RESUME=1 keeps what was measured before.
@@ -88,6 +99,10 @@ fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, and as ma
 	@echo "Adding the tools to .venv, once …"
 	@.venv/bin/python $(PIP) install --upgrade pip
 	@.venv/bin/python $(PIP) install --group dev
+	@touch $@
+
+.venv/image: .venv/dev
+	@.venv/bin/python $(PIP) install --group image
 	@touch $@
 
 .venv-openai2/dev: .venv/server
