@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ts test-dist image-test check bench soak fuzz
+.PHONY: help demo serve test test-ts test-sdks test-dist image-test check bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -14,6 +14,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 
 # A file stays in one process, and the longest come first (tests/conftest.py).
 ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder
+
+# Each is a group of pyproject.toml, and tests/sdks/test_….py.
+SDKS := langchain litellm instructor
 
 TYPESCRIPT := clients/typescript
 NODE_MODULES := $(TYPESCRIPT)/node_modules/.package-lock.json
@@ -34,13 +37,24 @@ test: .venv/dev .venv-openai2/dev ## every test, those of the Python clients wit
 	@.venv/bin/pytest -q $(ON_ALL_CORES)
 	@echo "Tests of the clients with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
 	@.venv-openai2/bin/pytest -q $(ON_ALL_CORES) tests/clients tests/pure/test_shapes.py
-	@$(MAKE) --no-print-directory test-ts
+	@$(MAKE) --no-print-directory test-ts test-sdks
 
 test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6 and 7
 	@if $(NODE_IS_NEW_ENOUGH); then \
 		$(MAKE) --silent --no-print-directory $(NODE_MODULES) && cd $(TYPESCRIPT) && \
 		npm run --silent check && npm run --silent test; \
 	else echo "Without the tests of the TypeScript client: they need Node 20 or newer and npm."; fi
+
+# Without the fixtures of the other tests: these are for SDKs alone.
+PYTEST_SDKS := bin/pytest -q --confcutdir tests/sdks
+
+test-sdks: .venv/dev .venv-openai2/dev .venv-sdks/done ## other SDKs, with only the base URL changed
+	@echo "Tests of the plain SDK with $$(.venv/bin/python $(VERSION_OF_OPENAI)), and of curl"
+	@.venv/$(PYTEST_SDKS) tests/sdks/test_openai_python.py tests/sdks/test_curl.py
+	@echo "Tests of the plain SDK with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
+	@.venv-openai2/$(PYTEST_SDKS) tests/sdks/test_openai_python.py
+	@echo "Tests of $(SDKS)"
+	@.venv-sdks/$(PYTEST_SDKS) $(SDKS:%=tests/sdks/test_%.py)
 
 test-dist: .venv/dev ## the wheel and the sdist, in empty environments of each Python
 	@OPENAIBATCHING_PYTHONS="python3.11 python3.12 python3.13" .venv/bin/pytest -q tests/distribution
@@ -110,6 +124,18 @@ fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, and as ma
 	@$(PYTHON) -m venv .venv-openai2
 	@.venv-openai2/bin/python $(PIP) install --upgrade pip
 	@.venv-openai2/bin/python $(PIP) install -e '.[server]' --group dev 'openai<3'
+	@touch $@
+
+# They are large, and are not compiled: only a part of them is used. One that cannot be installed is
+# said to be missing, and the tests of the others run.
+.venv-sdks/done: pyproject.toml
+	@echo "Setting up .venv-sdks, once …"
+	@$(PYTHON) -m venv .venv-sdks
+	@.venv-sdks/bin/python $(PIP) install --upgrade pip
+	@.venv-sdks/bin/python $(PIP) install --no-compile --group pytest
+	@.venv-sdks/bin/python $(PIP) install --no-compile $(SDKS:%=--group %) || \
+		for sdk in $(SDKS); do .venv-sdks/bin/python $(PIP) install --no-compile --group $$sdk || \
+		echo "Without the tests of $$sdk: it cannot be installed here, as pip says above."; done
 	@touch $@
 
 # What is measured beside us, and the profiler: by no means dependencies.
