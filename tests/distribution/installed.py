@@ -11,8 +11,10 @@ from pathlib import Path
 
 from support.source import ROOT
 
-WITHOUT_PIP = ("pip", "setuptools")
-PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
+VERSIONS = ("3.11", "3.12", "3.13")
+"""Those that pyproject.toml names."""
+
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment that had nothing but pip in it."""
+    """A virtual environment that had nothing in it, not even pip."""
 
     folder: Path
 
@@ -42,30 +44,22 @@ class Environment:
         )  # fmt: skip
 
     def pip(self, *arguments: str) -> str:
-        """Run pip, which may need this machine's own settings."""
+        """Run pip on it: this process's, with this machine's own settings."""
         done = subprocess.run(
-            [self.folder / "bin" / "python", *PIP, *arguments],
+            [*PIP, "--python", str(self.folder / "bin" / "python"), *arguments],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def install(self, requirement: str) -> None:
+        """What is not used is not compiled: most of the time goes into that."""
+        self.pip("install", "--quiet", "--no-compile", requirement)
+
     def installed(self) -> dict[str, str]:
         """{name: version} of all distributions."""
         listed = json.loads(self.pip("list", "--format=json"))
-        return {
-            found["name"].lower(): found["version"]
-            for found in listed
-            if found["name"] not in WITHOUT_PIP
-        }
-
-    def would_install(self, *requirements: str) -> dict[str, str]:
-        """{name: version} of what pip would put into an empty environment."""
-        report = self.pip(
-            "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", *requirements
-        )
-        named = [found["metadata"] for found in json.loads(report)["install"]]
-        return {found["name"].lower(): found["version"] for found in named}
+        return {found["name"].lower(): found["version"] for found in listed}
 
 
 def build(folder: Path) -> Built:
@@ -79,20 +73,31 @@ def build(folder: Path) -> Built:
     return Built(wheel, sdist)
 
 
-def works(python: str) -> bool:
+def interpreter(version: str) -> str | None:
+    """A Python of that version: of the PATH, or the newest that pyenv has."""
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+    installed = pyenv.glob(f"{version}.*/bin/{name}")
+    newest_first = sorted(installed, key=lambda path: _numbers(path.parts[-3]), reverse=True)
+    return next((python for python in (name, *map(str, newest_first)) if _works(python)), None)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def _works(python: str) -> bool:
     """Whether there is an interpreter of that name, and not just a signpost to one."""
     try:
-        return (
-            subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
-        )
-    except FileNotFoundError:
+        done = subprocess.run([python, "-c", "import venv"], capture_output=True, check=False)
+    except OSError:
         return False
+    return done.returncode == 0
 
 
-def environment(python: str, folder: Path, *requirements: str) -> Environment:
-    """A fresh one, with what pip installs for `requirements`."""
-    subprocess.run([python, "-m", "venv", str(folder)], check=True, capture_output=True)
-    made = Environment(folder)
-    # What is not used is not compiled: most of the time goes into that.
-    made.pip("install", "--quiet", "--no-compile", *requirements)
-    return made
+def empty(python: str, folder: Path) -> Environment:
+    """A fresh environment of that interpreter, with nothing in it."""
+    subprocess.run(
+        [python, "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True
+    )
+    return Environment(folder)

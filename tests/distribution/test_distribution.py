@@ -1,34 +1,31 @@
 """The wheel and the sdist, installed into empty environments and used there.
 
-With this Python, and in `make test-dist` with each that OPENAIBATCHING_PYTHONS names.
+With each Python that the project is for and that is found here.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from clients.real_server import BatchServer, Running, real_server
-from distribution.installed import Built, Environment, build, environment, works
+from distribution.installed import VERSIONS, Built, Environment, build, empty, interpreter
 from support.postgres import running_cluster
 from support.process import free_port, wait_ready
 from support.readme import ADDRESS, example
-from support.source import PACKAGE
+from support.run_command import input_line, said, write_jsonl
+from support.source import PACKAGE, ROOT
 
-PYTHONS = os.environ.get("OPENAIBATCHING_PYTHONS", sys.executable).split()
+PYPROJECT = ROOT / "pyproject.toml"
 PENDING = "Still in progress.. we should query it again after a few mins.\n"
-
-
-def name_of(python: str) -> str:
-    return Path(python).name
 
 
 @pytest.fixture(scope="session")
@@ -36,40 +33,58 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build(tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture(scope="session", params=PYTHONS, ids=name_of)
-def python(request: pytest.FixtureRequest) -> str:
-    if not works(request.param):
-        pytest.skip(f"{request.param} was not found here")
+@pytest.fixture(scope="session", params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def bare(python: str, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The wheel, without extras."""
-    return environment(python, tmp_path_factory.mktemp("bare") / "venv", str(built.wheel))
+def python(version: str) -> str:
+    found = interpreter(version)
+    if found is None:
+        pytest.skip(f"Python {version} was found neither on the PATH nor in pyenv")
+    return found
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The wheel without extras, put beside the official package and what that needs."""
+
+    environment: Environment
+    official: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def bare(python: str, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Bare:
+    environment = empty(python, tmp_path_factory.mktemp("bare") / "venv")
+    (official_package,) = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["dependencies"]
+    environment.install(official_package)
+    official = environment.installed()
+    environment.install(str(built.wheel))
+    return Bare(environment, official)
 
 
 @pytest.fixture(scope="session")
 def full(python: str, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The sdist, with the server."""
-    folder = tmp_path_factory.mktemp("full") / "venv"
-    return environment(python, folder, f"openaibatching[server] @ {built.sdist.as_uri()}")
+    environment = empty(python, tmp_path_factory.mktemp("full") / "venv")
+    environment.install(f"openaibatching[server] @ {built.sdist.as_uri()}")
+    return environment
 
 
 @pytest.fixture(scope="session")
 def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server with a tenant for each Python: to each of them the call is a new one."""
-    keys = [name_of(python) for python in PYTHONS]
     with (
         running_cluster("embedded") as postgres,
-        real_server(postgres, keys, tmp_path_factory.mktemp("server")) as running,
+        real_server(postgres, list(VERSIONS), tmp_path_factory.mktemp("server")) as running,
     ):
         yield running
 
 
 @pytest.fixture
-def batch_server(running_server: Running, python: str) -> Iterator[BatchServer]:
-    yield BatchServer(running_server.url, name_of(python), running_server.clock)
+def batch_server(running_server: Running, version: str) -> Iterator[BatchServer]:
+    yield BatchServer(running_server.url, version, running_server.clock)
     running_server.clock.stop()
 
 
@@ -92,29 +107,43 @@ def test_the_sdist_holds_what_the_wheel_is_made_of_and_no_tests(built: Built) ->
     assert tops - {".gitignore"} == wanted
 
 
-def test_a_bare_install_brings_the_official_package_and_nothing_else(bare: Environment) -> None:
-    installed = bare.installed()
-    official = bare.would_install(f"openai=={installed['openai']}")
-    assert set(installed) - set(official) == {"openaibatching"}
-    assert set(official) <= set(installed)
+def test_an_environment_has_the_python_that_it_is_called_after(version: str, bare: Bare) -> None:
+    asked = bare.environment.run("python", "--version")
+    assert asked.stdout.startswith(f"Python {version}.")
 
 
-def test_a_bare_install_makes_the_call_of_the_readme(
-    bare: Environment, batch_server: BatchServer
-) -> None:
+def test_a_bare_install_brings_the_official_package_and_nothing_else(bare: Bare) -> None:
+    installed = bare.environment.installed()
+    assert installed.pop("openaibatching")
+    assert installed == bare.official
+
+
+def test_a_bare_install_makes_the_call_of_the_readme(bare: Bare, batch_server: BatchServer) -> None:
     code = example("## The call").replace(ADDRESS, batch_server.url)
-    first = bare.run("python", "-W", "error", "-c", code, BATCH_SERVER_API_KEY=batch_server.key)
+    call = ("python", "-W", "error", "-c", code)
+    first = bare.environment.run(*call, BATCH_SERVER_API_KEY=batch_server.key)
     assert (first.stdout, first.stderr) == (PENDING, "")
     batch_server.finish()
-    later = bare.run("python", "-W", "error", "-c", code, BATCH_SERVER_API_KEY=batch_server.key)
+    later = bare.environment.run(*call, BATCH_SERVER_API_KEY=batch_server.key)
     assert (later.stdout, later.stderr) == ("You said: Hello, world!\n", "")
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "simulate"])
-def test_a_bare_install_says_in_one_line_what_a_command_needs(
-    bare: Environment, command: str
+def test_a_bare_install_runs_a_file_of_calls(
+    bare: Bare, batch_server: BatchServer, tmp_path: Path
 ) -> None:
-    done = bare.run("openaibatching", command, OPENAI_API_KEY="sk-simulated")
+    batch_server.finish()
+    source = write_jsonl(tmp_path / "in.jsonl", [input_line(f"{n}", f"line {n}") for n in range(3)])
+    done = bare.environment.run(
+        "openaibatching", "run", str(source), "-o", str(tmp_path / "out.jsonl"),
+        BATCH_SERVER_URL=batch_server.url, BATCH_SERVER_API_KEY=batch_server.key,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert said(tmp_path / "out.jsonl") == {f"{n}": f"You said: line {n}" for n in range(3)}
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "simulate"])
+def test_a_bare_install_says_in_one_line_what_a_command_needs(bare: Bare, command: str) -> None:
+    done = bare.environment.run("openaibatching", command, OPENAI_API_KEY="sk-simulated")
     assert done.returncode == 2
     assert "pip install 'openaibatching[server]'" in done.stderr
     assert done.stdout + done.stderr == done.stderr.splitlines()[0] + "\n"
