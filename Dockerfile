@@ -16,7 +16,8 @@ LABEL org.opencontainers.image.title="openaibatching" \
       org.opencontainers.image.licenses="MIT"
 # The name is the one under which the embedded PostgreSQL runs when the service is started as root.
 # The openai package trusts the system's certificates, so without any a build has to stop here.
-RUN useradd --uid 9487 --no-log-init --no-create-home --home-dir /data openaibatching \
+RUN groupadd --gid 9487 openaibatching \
+ && useradd --uid 9487 --gid 9487 --no-log-init --no-create-home --home-dir /data openaibatching \
  && install --directory --owner=openaibatching --group=openaibatching --mode=0700 /data \
  && python3 -c "import ssl; assert ssl.create_default_context().cert_store_stats()['x509_ca']"
 COPY --from=build /opt/openaibatching /opt/openaibatching

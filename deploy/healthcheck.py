@@ -7,7 +7,7 @@ would ask a proxy that the environment names.
 import os
 import ssl
 import sys
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 TIMEOUT_S = 5
 
@@ -27,6 +27,6 @@ asked = connection()
 try:
     asked.request("GET", "/health")
     status = asked.getresponse().status
-except OSError as error:
-    sys.exit(f"no answer: {error}")
+except (OSError, HTTPException) as error:  # nothing there, or nothing that speaks HTTP
+    sys.exit(f"no answer: {error!r}")
 sys.exit(0 if status == 200 else f"status {status}")

@@ -173,6 +173,12 @@ def test_it_holds_the_service_and_no_tools(image: Image) -> None:
     assert writable == []
 
 
+def test_the_folder_of_the_volume_is_its_users_alone(image: Image) -> None:
+    folder = (image.root / "data").stat()
+    assert f"{folder.st_uid}:{folder.st_gid}" == image.user
+    assert folder.st_mode & 0o777 == 0o700
+
+
 def test_the_build_sees_nothing_of_the_checkout_but_what_it_copies(tmp_path: Path) -> None:
     # A checkout may hold keys and environments, and this one holds `.venv` and `.image` at least.
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
