@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ts check bench soak fuzz
+.PHONY: help demo serve test test-ts test-sdks test-dist image-test check bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -15,13 +15,16 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # A file stays in one process, and the longest come first (tests/conftest.py).
 ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder
 
+# Each is a group of pyproject.toml, and tests/sdks/test_….py.
+SDKS := langchain litellm instructor
+
 TYPESCRIPT := clients/typescript
 NODE_MODULES := $(TYPESCRIPT)/node_modules/.package-lock.json
 NODE_IS_NEW_ENOUGH := node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' \
 	2>/dev/null && npm --version >/dev/null 2>&1
 
 help: ## say what there is (this text)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/server ## server, database and a simulated OpenAI at once: one call, answered
 	@.venv/bin/openaibatching demo
@@ -34,7 +37,7 @@ test: .venv/dev .venv-openai2/dev ## every test, those of the Python clients wit
 	@.venv/bin/pytest -q $(ON_ALL_CORES)
 	@echo "Tests of the clients with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
 	@.venv-openai2/bin/pytest -q $(ON_ALL_CORES) tests/clients tests/pure/test_shapes.py
-	@$(MAKE) --no-print-directory test-ts
+	@$(MAKE) --no-print-directory test-ts test-sdks
 
 test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6 and 7
 	@if $(NODE_IS_NEW_ENOUGH); then \
@@ -42,10 +45,32 @@ test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6
 		npm run --silent check && npm run --silent test; \
 	else echo "Without the tests of the TypeScript client: they need Node 20 or newer and npm."; fi
 
+# Without the fixtures of the other tests: these are for SDKs alone.
+PYTEST_SDKS := bin/pytest -q --confcutdir tests/sdks
+
+test-sdks: .venv/dev .venv-openai2/dev .venv-sdks/done ## other SDKs, with only the base URL changed
+	@echo "Tests of the plain SDK with $$(.venv/bin/python $(VERSION_OF_OPENAI)), and of curl"
+	@.venv/$(PYTEST_SDKS) tests/sdks/test_openai_python.py tests/sdks/test_curl.py
+	@echo "Tests of the plain SDK with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
+	@.venv-openai2/$(PYTEST_SDKS) tests/sdks/test_openai_python.py
+	@echo "Tests of $(SDKS)"
+	@.venv-sdks/$(PYTEST_SDKS) $(SDKS:%=tests/sdks/test_%.py)
+
+test-dist: .venv/dev ## the wheel and the sdist, in empty environments of each Python found here
+	@.venv/bin/pytest -q tests/distribution
+
+# Not a part of `make test`: it needs root and Debian's tools, and minutes.
+image-test: .venv/image ## build the image without an engine, and run it (on Debian, as root)
+	@for tool in buildah debootstrap; do command -v $$tool >/dev/null || \
+		{ echo "It needs root and: apt-get install buildah debootstrap" >&2; exit 1; }; done
+	@.venv/bin/pytest -q tests/image/check_image.py tests/image/check_proxy.py
+
 check: .venv/dev ## lint, formatting and types
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --diff .
 	@.venv/bin/mypy
+	@.venv/bin/hadolint Dockerfile
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
 # FIGURES=door,bulk measures some, ROWS=100000 stores fewer, SHORT=1 checks results and not times,
 # RESUME=1 keeps what was measured before.
@@ -90,11 +115,27 @@ fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, and as ma
 	@.venv/bin/python $(PIP) install --group dev
 	@touch $@
 
+.venv/image: .venv/dev
+	@.venv/bin/python $(PIP) install --group image
+	@touch $@
+
 .venv-openai2/dev: .venv/server
 	@echo "Setting up .venv-openai2, once …"
 	@$(PYTHON) -m venv .venv-openai2
 	@.venv-openai2/bin/python $(PIP) install --upgrade pip
 	@.venv-openai2/bin/python $(PIP) install -e '.[server]' --group dev 'openai<3'
+	@touch $@
+
+# They are large, and are not compiled: only a part of them is used. One that cannot be installed is
+# said to be missing, and the tests of the others run.
+.venv-sdks/done: pyproject.toml
+	@echo "Setting up .venv-sdks, once …"
+	@$(PYTHON) -m venv .venv-sdks
+	@.venv-sdks/bin/python $(PIP) install --upgrade pip
+	@.venv-sdks/bin/python $(PIP) install --no-compile --group pytest
+	@.venv-sdks/bin/python $(PIP) install --no-compile $(SDKS:%=--group %) || \
+		for sdk in $(SDKS); do .venv-sdks/bin/python $(PIP) install --no-compile --group $$sdk || \
+		echo "Without the tests of $$sdk: it cannot be installed here, as pip says above."; done
 	@touch $@
 
 # What is measured beside us, and the profiler: by no means dependencies.

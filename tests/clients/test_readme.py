@@ -1,25 +1,13 @@
 """The Python of README.md, run as it stands there: only the address is this test's own."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clients.real_server import BatchServer
 from openaibatching import OpenAIBatching
-
-README = Path(__file__).parents[2] / "README.md"
-ADDRESS = "http://localhost:9487"
-
-
-def example(heading: str) -> str:
-    """The first Python below a heading."""
-    _, found, below = README.read_text("utf-8").partition(f"\n{heading}\n")
-    assert found, f"README has no {heading!r}"
-    code = re.search(r"^```python\n(.*?)^```", below, re.MULTILINE | re.DOTALL)
-    assert code, f"README has no Python below {heading!r}"
-    return code[1]
+from support.readme import ADDRESS, README, example
 
 
 def run(heading: str, server: BatchServer, **names: Any) -> dict[str, Any]:

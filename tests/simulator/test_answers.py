@@ -12,8 +12,8 @@ from openai.types import (
     ModerationCreateResponse,
     Video,
 )
-from openai.types.chat import ChatCompletion
-from openai.types.responses import Response
+from openai.types.chat import ChatCompletion, ChatCompletionMessageFunctionToolCall
+from openai.types.responses import Response, ResponseFunctionToolCall
 from pydantic import BaseModel
 
 from openaibatching.simulator import body_sha256
@@ -151,6 +151,51 @@ def test_structured_output_fits_its_schema() -> None:
         body = {"model": "m", "input": "plan", "text": text}
         response = Response.model_validate(w.answer(body, "/v1/responses")["body"])
         assert Plan.model_validate_json(response.output_text) == plan
+
+
+FUNCTION = {"name": "plan", "parameters": Plan.model_json_schema()}
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_function_that_has_to_be_called_is_called_with_fitting_arguments(
+    *, required: bool
+) -> None:
+    other = {"name": "other", "parameters": {"type": "object"}}
+    functions = [FUNCTION, other] if required else [other, FUNCTION]
+    in_chat = chat(
+        "plan",
+        tools=[{"type": "function", "function": function} for function in functions],
+        tool_choice="required" if required else {"type": "function", "function": {"name": "plan"}},
+    )
+    in_response = {
+        "model": "m",
+        "input": "plan",
+        "tools": [{"type": "function", **function} for function in functions],
+        "tool_choice": "required" if required else {"type": "function", "name": "plan"},
+    }
+    with world() as w:
+        (choice,) = ChatCompletion.model_validate(w.answer(in_chat)["body"]).choices
+        assert choice.message.content is None
+        assert choice.message.tool_calls
+        (called,) = choice.message.tool_calls
+        assert isinstance(called, ChatCompletionMessageFunctionToolCall)
+        assert called.function.name == "plan"
+        plan = Plan.model_validate_json(called.function.arguments)
+        assert plan.name == "You said: plan"
+        assert choice.finish_reason == ("tool_calls" if required else "stop")
+
+        response = Response.model_validate(w.answer(in_response, "/v1/responses")["body"])
+        (item,) = response.output
+        assert isinstance(item, ResponseFunctionToolCall)
+        assert (item.name, Plan.model_validate_json(item.arguments)) == ("plan", plan)
+
+
+def test_a_function_that_may_be_called_is_not() -> None:
+    body = chat("plan", tools=[{"type": "function", "function": FUNCTION}])
+    with world() as w:
+        (choice,) = w.answer(body)["body"]["choices"]
+        assert choice["message"]["content"] == "You said: plan"
+        assert "tool_calls" not in choice["message"]
 
 
 def test_lone_surrogates_and_nulls_pass() -> None:

@@ -46,6 +46,18 @@ def environment(base_url: str, data_dir: Path, **changes: Any) -> dict[str, str]
     return own | {name: str(value) for name, value in (given | changes).items()}
 
 
+def wait_ready(
+    url: str, process: subprocess.Popen[Any], log: Path, within_s: float = START_S
+) -> None:
+    """Until the server of `process` says at /ready that it is; an error with its log if not."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urlopen(f"{url}/ready", timeout=5):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"the server is not ready:\n{log.read_text()}")
+
+
 class ServerProcess:
     """`openaibatching serve` as a process of its own."""
 
@@ -65,12 +77,7 @@ class ServerProcess:
 
     def wait_ready(self) -> None:
         """Until /ready says so; an error with the server's own log if it does not."""
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError), urlopen(f"{self.url}/ready", timeout=5):
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"the server is not ready:\n{self.log.read_text()}")
+        wait_ready(self.url, self._process, self.log)
 
     def until_logged(self, event: str, times: int = 1) -> None:
         """Until the server's log has so many lines of this event."""

@@ -58,6 +58,11 @@ async function newerNode() {
   return node;
 }
 
+/** The TypeScript of a page, block by block. */
+function examples(page) {
+  return [...readFileSync(page, "utf-8").matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code);
+}
+
 /** An empty project with the package and an official client in it, and the tests, compiled. */
 async function project(folder, tarball, openai) {
   mkdirSync(folder);
@@ -66,10 +71,16 @@ async function project(folder, tarball, openai) {
     cwd: folder,
   });
   cpSync(join(HERE, "tests"), join(folder, "tests"), { recursive: true });
-  const readme = readFileSync(join(HERE, "README.md"), "utf-8");
-  const examples = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code);
-  writeFileSync(join(folder, "tests/example.ts"), examples[0]);
-  writeFileSync(join(folder, "tests/examples.ts"), examples.join("\n"));
+  const readme = examples(join(HERE, "README.md"));
+  const anySdk = examples(join(ROOT, "docs/any-sdk.md"));
+  for (const [name, code] of [
+    ["readme", readme.slice(0, 1)],
+    ["readme-all", readme],
+    ["any-sdk-1", anySdk.slice(0, 1)],
+    ["any-sdk-2", anySdk.slice(0, 2)],
+  ]) {
+    writeFileSync(join(folder, `tests/${name}.ts`), code.join("\n"));
+  }
   const compilerOptions = {
     target: "es2022",
     module: "nodenext",

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from openaibatching.simulator import arrays, texts
+from openaibatching.simulator import arrays, texts, tools
 from openaibatching.simulator.ledger import Usage
 from openaibatching.simulator.schema import fitting
 
@@ -64,21 +64,10 @@ def _completion_usage(usage: Usage) -> dict[str, Any]:
 
 def _chat(body: dict[str, Any], sha: str, now: int) -> Answer:
     endpoint = "/v1/chat/completions"
-    text = _text(texts.said(endpoint, body), body.get("response_format"))
-    choices: list[dict[str, Any]] = [
-        {
-            "index": index,
-            "message": {
-                "role": "assistant",
-                "content": text,
-                "refusal": None,
-                "annotations": [],
-            },
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-        for index in range(body.get("n") or 1)
-    ]
+    echo = texts.said(endpoint, body)
+    called = tools.wanted(body, f"You said: {echo}")
+    text = called.arguments if called else _text(echo, body.get("response_format"))
+    choices = [_choice(index, text, called) for index in range(body.get("n") or 1)]
     usage = _usage(endpoint, body, text * len(choices))
     document = {
         "id": _id("chatcmpl-"),
@@ -91,6 +80,21 @@ def _chat(body: dict[str, Any], sha: str, now: int) -> Answer:
         "system_fingerprint": sha,
     }
     return document, usage
+
+
+def _choice(index: int, text: str, called: tools.Wanted | None) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text,
+        "refusal": None,
+        "annotations": [],
+    }
+    if called:
+        function = {"name": called.name, "arguments": called.arguments}
+        call = {"id": _id("call_"), "type": "function", "function": function}
+        message |= {"content": None, "tool_calls": [call]}
+    reason = called.finish_reason if called else "stop"
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
 
 
 def _completion(body: dict[str, Any], sha: str, now: int) -> Answer:
@@ -117,19 +121,14 @@ def _completion(body: dict[str, Any], sha: str, now: int) -> Answer:
 def _response(body: dict[str, Any], sha: str, now: int) -> Answer:
     endpoint = "/v1/responses"
     wanted = (body.get("text") or {}).get("format") or {"type": "text"}
-    text = _text(texts.said(endpoint, body), wanted)
+    echo = texts.said(endpoint, body)
+    called = tools.wanted(body, f"You said: {echo}")
+    text = called.arguments if called else _text(echo, wanted)
     usage = _usage(endpoint, body, text)
     counted = usage.view()
     counted["input_tokens_details"] = {
         "cached_tokens": usage.cached_tokens,
         "cache_write_tokens": 0,
-    }
-    message = {
-        "id": _id("msg_"),
-        "type": "message",
-        "status": "completed",
-        "role": "assistant",
-        "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
     }
     document = {
         "id": _id("resp_"),
@@ -143,7 +142,7 @@ def _response(body: dict[str, Any], sha: str, now: int) -> Answer:
         "instructions": body.get("instructions"),
         "max_output_tokens": body.get("max_output_tokens"),
         "model": body["model"],
-        "output": [message],
+        "output": [_item(text, called)],
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
         "previous_response_id": body.get("previous_response_id"),
         "reasoning": {"effort": (body.get("reasoning") or {}).get("effort"), "summary": None},
@@ -160,6 +159,25 @@ def _response(body: dict[str, Any], sha: str, now: int) -> Answer:
         "metadata": {**(body.get("metadata") or {}), "body_sha256": sha},
     }
     return document, usage
+
+
+def _item(text: str, called: tools.Wanted | None) -> dict[str, Any]:
+    if called:
+        return {
+            "id": _id("fc_"),
+            "type": "function_call",
+            "status": "completed",
+            "call_id": _id("call_"),
+            "name": called.name,
+            "arguments": called.arguments,
+        }
+    return {
+        "id": _id("msg_"),
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
+    }
 
 
 def _embedding(body: dict[str, Any], sha: str, now: int) -> Answer:

@@ -1,0 +1,98 @@
+"""A batch server for other people's SDKs: another process, which these know by its URL and a key.
+
+So a test runs wherever pytest and its SDK are, and nothing of ours: `make test-sdks`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from support.readme import ADDRESS, examples
+from support.source import ROOT
+
+PAGE = ROOT / "docs" / "any-sdk.md"
+Printed = Callable[..., str]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The examples close no client, and some of the libraries cannot: their sockets end with them.
+    config.addinivalue_line("filterwarnings", "ignore::ResourceWarning")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server as a tenant sees it that only this test is: nothing finishes until `finish()`."""
+
+    url: str
+    key: str
+    _control: str
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def finish(self) -> None:
+        """Let OpenAI finish what it has, and at once whatever it gets later in this test."""
+        control(f"{self._control}/finish?key={self.key}")
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The tenant's requests, newest first."""
+        asked = Request(f"{self.url}/v1/requests?limit=100")
+        asked.add_header("Authorization", f"Bearer {self.key}")
+        with urlopen(asked, timeout=60) as reply:
+            return list(json.load(reply)["data"])
+
+
+def control(url: str) -> Any:
+    """Tell the servers what to do (tests/clients/served.py)."""
+    with urlopen(Request(url, method="POST"), timeout=120) as reply:
+        return json.load(reply)
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[dict[str, str]]:
+    """The URLs of the servers."""
+    with subprocess.Popen(
+        [ROOT / ".venv" / "bin" / "python", "-m", "clients.served"],
+        cwd=ROOT / "tests", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line, "the servers did not start: stderr says why"
+        yield json.loads(line)
+        process.stdin.close()
+
+
+@pytest.fixture
+def server(served: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    key = control(f"{served['control']}/tenant")
+    monkeypatch.setenv("BATCH_SERVER_API_KEY", key)
+    yield Server(served["prompt"], key, served["control"])
+    control(f"{served['control']}/rest")
+
+
+@pytest.fixture
+def printed(server: Server) -> Printed:
+    """Runs the examples of docs/any-sdk.md below a heading, up to the n-th, and gives what that
+    one prints; only the address is this test's own."""
+
+    def run(heading: str, number: int = 0) -> str:
+        names: dict[str, Any] = {}
+        for code in examples(heading, PAGE)[: number + 1]:
+            with redirect_stdout(StringIO()) as output:
+                exec(compile(code.replace(ADDRESS, server.url), PAGE.name, "exec"), names)
+        return output.getvalue()
+
+    return run
