@@ -10,6 +10,7 @@ What is not run is in `NOT_RUN`. `ts` is compiled and run by the TypeScript clie
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,8 +34,10 @@ NOT_RUN = {
     "            ┌─────": "a picture",
     "2026-11-24T14:58:07": "a log line by itself; those of `serve` are compared in README",
 }
-# Whole pages whose blocks have tests of their own.
-ELSEWHERE = {"docs/any-sdk.md": "tests/clients/ runs other languages' SDKs"}
+# Whole pages (if they are there) whose blocks have tests of their own.
+ELSEWHERE = {"docs/any-sdk.md": "the SDKs of other languages have tests of their own"}
+# Programs that a page may need besides our own, and that a small machine may lack.
+PROGRAMS = ("curl", "openssl")
 
 FILE = re.compile(r"^(?:#|//) ([\w./-]+\.\w+)\n")
 
@@ -120,6 +123,13 @@ def blocks(page: str) -> tuple[Block, ...]:
         found.append(Block(page, token.map[0] + 2, language, token.content))
         previous_is_program = language in ("python", "ts")
     return tuple(found)
+
+
+def missing_programs(page: str) -> list[str]:
+    """What the page's commands need and this machine has not."""
+    commands = "\n".join(block.text for block in blocks(page) if block.language == "console")
+    needed = [name for name in PROGRAMS if re.search(rf"^\$ .*\b{name} ", commands, re.MULTILINE)]
+    return [name for name in needed if shutil.which(name) is None]
 
 
 def save(block: Block, folder: Path, text: str) -> None:

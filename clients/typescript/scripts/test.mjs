@@ -58,6 +58,24 @@ async function newerNode() {
   return node;
 }
 
+/** The TypeScript of a page, and what it says that each of it printed, where it does. */
+function examples(page) {
+  const found = readFileSync(page, "utf-8").matchAll(
+    /^```ts\n(.*?)^```\n(?:\n```text\n(.*?)^```)?/gms,
+  );
+  return [...found].map(([, code, printed]) => ({ code, printed: printed ?? null }));
+}
+
+/** The pages in docs/ that have TypeScript: {name: example}, name-2 for a second one. */
+function pages() {
+  // The page of other clients than ours has tests of its own.
+  const names = readdirSync(join(ROOT, "docs")).filter((n) => /^(?!any-sdk).*\.md$/.test(n));
+  const found = names.map((name) => [name.replace(".md", ""), examples(join(ROOT, "docs", name))]);
+  return Object.fromEntries(
+    found.flatMap(([name, all]) => all.map((one, n) => [n ? `${name}-${n + 1}` : name, one])),
+  );
+}
+
 /** An empty project with the package and an official client in it, and the tests, compiled. */
 async function project(folder, tarball, openai) {
   mkdirSync(folder);
@@ -66,10 +84,12 @@ async function project(folder, tarball, openai) {
     cwd: folder,
   });
   cpSync(join(HERE, "tests"), join(folder, "tests"), { recursive: true });
-  const readme = readFileSync(join(HERE, "README.md"), "utf-8");
-  const examples = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code);
-  writeFileSync(join(folder, "tests/example.ts"), examples[0]);
-  writeFileSync(join(folder, "tests/examples.ts"), examples.join("\n"));
+  const codes = examples(join(HERE, "README.md")).map(({ code }) => code);
+  writeFileSync(join(folder, "tests/example.ts"), codes[0]);
+  writeFileSync(join(folder, "tests/examples.ts"), codes.join("\n"));
+  for (const [name, { code }] of Object.entries(pages())) {
+    writeFileSync(join(folder, `tests/docs-${name}.ts`), code);
+  }
   const compilerOptions = {
     target: "es2022",
     module: "nodenext",
@@ -135,6 +155,7 @@ try {
   const env = {
     SERVED: urls,
     PACKED: JSON.stringify(packed.files.map(({ path }) => path)),
+    PAGES: JSON.stringify(pages()),
     STORIES: join(ROOT, "tests/clients/stories.json"),
   };
   for (const [openai, program] of [

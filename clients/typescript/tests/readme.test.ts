@@ -1,4 +1,4 @@
-/** The examples of the README, as they stand there, compiled beside this file. */
+/** The examples of the README and of docs/, as they stand there, compiled beside this file. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { control, SERVED, tenants } from "./support.js";
 
-const ADDRESS = "https://localhost:9487";
+const ADDRESS = /https?:\/\/localhost:9487/;
+const PAGES: Record<string, { printed: string | null }> = JSON.parse(process.env.PAGES!);
 const PENDING = "Still in progress.. we should query it again after a few mins.\n";
 const DEADLINE_MS = 60_000;
 const tenant = tenants();
@@ -16,7 +17,7 @@ const tenant = tenants();
 /** What the first example, or all in a row, prints, with `address` in the place of its own. */
 async function printed(address: string, name = "example"): Promise<string> {
   const code = readFileSync(new URL(`./${name}.js`, import.meta.url), "utf-8");
-  assert.ok(code.includes(ADDRESS));
+  assert.match(code, ADDRESS);
   const file = fileURLToPath(new URL(`./run-${name}.js`, import.meta.url));
   writeFileSync(file, code.replace(ADDRESS, address));
   const env = {
@@ -57,3 +58,11 @@ test("all of them run, one after the other", async () => {
   assert.equal(await printed(SERVED.prompt, "examples"), [PENDING, ...said, "3\n"].join(""));
   assert.equal(await tenant.requests(), 8);
 });
+
+for (const [page, { printed: shown }] of Object.entries(PAGES)) {
+  test(`the example of docs/${page} prints what it shows`, async () => {
+    await tenant.finish();
+    const said = await printed(SERVED.prompt, `docs-${page}`);
+    assert.equal(said, shown ?? said);
+  });
+}
