@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ts test-sdks test-dist image-test check bench soak fuzz
+.PHONY: help demo serve test test-ts test-sdks test-dist image-test check docs bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -71,6 +71,11 @@ check: .venv/dev ## lint, formatting and types
 	@.venv/bin/mypy
 	@.venv/bin/hadolint Dockerfile
 	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+
+# An unknown page, heading or file in a link is an error.
+docs: .venv/dev ## the site of README and docs/, in build/docs
+	@.venv/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
+	@echo "build/docs/docs/index.html"
 
 # FIGURES=door,bulk measures some, ROWS=100000 stores fewer, SHORT=1 checks results and not times,
 # RESUME=1 keeps what was measured before.

@@ -40,10 +40,11 @@ class Clock:
 
 @dataclass(frozen=True)
 class Running:
-    """A batch server with many tenants, and the clock of its OpenAI."""
+    """A batch server with many tenants, the clock of its OpenAI, and its database."""
 
     url: str
     clock: Clock
+    database_url: str
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,4 @@ def real_server(
             )
         ) as url,
     ):
-        yield Running(url, clock)
+        yield Running(url, clock, database_url)

@@ -58,9 +58,22 @@ async function newerNode() {
   return node;
 }
 
-/** The TypeScript of a page, block by block. */
+/** The TypeScript of a page, and what it says that each of it printed, where it does. */
 function examples(page) {
-  return [...readFileSync(page, "utf-8").matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code);
+  const found = readFileSync(page, "utf-8").matchAll(
+    /^```ts\n(.*?)^```\n(?:\n```text\n(.*?)^```)?/gms,
+  );
+  return [...found].map(([, code, printed]) => ({ code, printed: printed ?? null }));
+}
+
+/** The pages in docs/ that have TypeScript: {name: example}, name-2 for a second one. */
+function pages() {
+  // The page of other clients than ours has tests of its own.
+  const names = readdirSync(join(ROOT, "docs")).filter((n) => /^(?!any-sdk).*\.md$/.test(n));
+  const found = names.map((name) => [name.replace(".md", ""), examples(join(ROOT, "docs", name))]);
+  return Object.fromEntries(
+    found.flatMap(([name, all]) => all.map((one, n) => [n ? `${name}-${n + 1}` : name, one])),
+  );
 }
 
 /** An empty project with the package and an official client in it, and the tests, compiled. */
@@ -71,15 +84,17 @@ async function project(folder, tarball, openai) {
     cwd: folder,
   });
   cpSync(join(HERE, "tests"), join(folder, "tests"), { recursive: true });
-  const readme = examples(join(HERE, "README.md"));
-  const anySdk = examples(join(ROOT, "docs/any-sdk.md"));
-  for (const [name, code] of [
+  const code = (page) => examples(page).map((example) => example.code);
+  const readme = code(join(HERE, "README.md"));
+  const anySdk = code(join(ROOT, "docs/any-sdk.md"));
+  for (const [name, blocks] of [
     ["readme", readme.slice(0, 1)],
     ["readme-all", readme],
     ["any-sdk-1", anySdk.slice(0, 1)],
     ["any-sdk-2", anySdk.slice(0, 2)],
+    ...Object.entries(pages()).map(([page, example]) => [`docs-${page}`, [example.code]]),
   ]) {
-    writeFileSync(join(folder, `tests/${name}.ts`), code.join("\n"));
+    writeFileSync(join(folder, `tests/${name}.ts`), blocks.join("\n"));
   }
   const compilerOptions = {
     target: "es2022",
@@ -146,6 +161,7 @@ try {
   const env = {
     SERVED: urls,
     PACKED: JSON.stringify(packed.files.map(({ path }) => path)),
+    PAGES: JSON.stringify(pages()),
     STORIES: join(ROOT, "tests/clients/stories.json"),
   };
   for (const [openai, program] of [

@@ -1,10 +1,11 @@
-/** The examples of the README, as they stand there, compiled beside this file. */
+/** The examples of the README and of docs/, as they stand there, compiled beside this file. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { printed } from "./examples.js";
 import { control, SERVED, tenants } from "./support.js";
 
+const PAGES: Record<string, { printed: string | null }> = JSON.parse(process.env.PAGES!);
 const PENDING = "Still in progress.. we should query it again after a few mins.\n";
 const DEADLINE_MS = 60_000;
 const tenant = tenants();
@@ -42,3 +43,11 @@ test("all of them run, one after the other", async () => {
   );
   assert.equal(await tenant.requests(), 8);
 });
+
+for (const [page, { printed: shown }] of Object.entries(PAGES)) {
+  test(`the example of docs/${page} prints what it shows`, async () => {
+    await tenant.finish();
+    const said = await printed(`docs-${page}`, SERVED.prompt, tenant.key);
+    assert.equal(said, shown ?? said);
+  });
+}
