@@ -45,8 +45,9 @@ test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6
 		npm run --silent check && npm run --silent test; \
 	else echo "Without the tests of the TypeScript client: they need Node 20 or newer and npm."; fi
 
-# Without the fixtures of the other tests: these are for SDKs alone.
-PYTEST_SDKS := bin/pytest -q --confcutdir tests/sdks
+# Without the fixtures of the other tests: these are for SDKs alone. Their users, and so the examples of
+# the page, leave clients open; those sockets end with the process.
+PYTEST_SDKS := bin/pytest -q --confcutdir tests/sdks -W ignore::ResourceWarning
 
 test-sdks: .venv/dev .venv-openai2/dev .venv-sdks/done ## other SDKs, with only the base URL changed
 	@echo "Tests of the plain SDK with $$(.venv/bin/python $(VERSION_OF_OPENAI)), and of curl"

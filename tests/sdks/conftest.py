@@ -23,11 +23,6 @@ PAGE = ROOT / "docs" / "any-sdk.md"
 Printed = Callable[..., str]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # The examples close no client, and some of the libraries cannot: their sockets end with them.
-    config.addinivalue_line("filterwarnings", "ignore::ResourceWarning")
-
-
 @dataclass(frozen=True)
 class Server:
     """The server as a tenant sees it that only this test is: nothing finishes until `finish()`."""
