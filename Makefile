@@ -60,7 +60,8 @@ check: .venv/dev ## lint, formatting and types
 
 # An unknown page, heading or file in a link is an error.
 docs: .venv/dev ## the site of README and docs/, in build/docs
-	@.venv/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
+	@.venv/bin/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c docs \
+		-d build/doctrees . build/docs
 	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >build/docs/index.html
 	@echo "build/docs/index.html"
 
