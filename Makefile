@@ -75,8 +75,10 @@ check: .venv/dev ## lint, formatting and types
 
 # An unknown page, heading or file in a link is an error.
 docs: .venv/dev ## the site of README and docs/, in build/docs
-	@.venv/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
-	@echo "build/docs/docs/index.html"
+	@.venv/bin/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c docs \
+		-d build/doctrees . build/docs
+	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >build/docs/index.html
+	@echo "build/docs/index.html"
 
 # FIGURES=door,bulk measures some, ROWS=100000 stores fewer, SHORT=1 checks results and not times,
 # RESUME=1 keeps what was measured before.

@@ -14,20 +14,20 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4
 nitpicky = True
 
+LISTED = re.compile(r"^- .*?\]\((\S+)\.md\)", re.MULTILINE)
+
 html_theme = "furo"
 html_title = project
 html_show_copyright = html_show_sourcelink = html_copy_source = False
 
 
 def navigation(index: str, pages: set[str]) -> str:
-    """A table of contents for each list of links below a heading, and last the pages in none."""
+    """A table of contents for each list of links below a heading; the first has what none names."""
     _, *chapters = re.split(r"^## (.+)\n", index, flags=re.MULTILINE)
+    lists = [LISTED.findall(text) for text in chapters[1::2]]
+    lists[0] += sorted(pages.difference(*lists))
     contents = ""
-    for title, text in zip(chapters[::2], chapters[1::2], strict=True):
-        listed = re.findall(r"^- .*?\]\((\S+)\.md\)", text, re.MULTILINE)
-        pages = pages - {*listed}
-        last = sorted(pages) if text is chapters[-1] else []
-        entries = "\n".join([*listed, *last])
+    for title, entries in zip(chapters[::2], map("\n".join, lists), strict=True):
         contents += f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{entries}\n```\n"
     return contents
 

@@ -75,8 +75,9 @@ class Place:
         text = text.replace(ADDRESS, self.server.url).replace(SIMULATOR_PORT, self.simulator_port)
         text = text.replace("sk-…", "sk-simulated")
         text = text.replace("BATCH_SERVER_API_KEY=…", f"BATCH_SERVER_API_KEY={self.server.key}")
-        # The database that a page has made, in this cluster.
-        text = text.replace(DATABASE, re.sub(r"/t_\w+", "/batching", self.database_url))
+        # The database that a page has made in this cluster, as the user that it has made.
+        made = re.sub(r"//[^/]*/t_\w+", "//batching@/batching", self.database_url)
+        text = text.replace(DATABASE, made)
         if self.ports:
             text = text.replace("https://localhost:9487", f"https://localhost:{self.ports[-1]}")
         if "batchreq_…" in text:

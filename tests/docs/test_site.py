@@ -56,24 +56,18 @@ def test_a_browser_fetches_nothing_from_elsewhere(site: Path) -> None:
     assert fetching == {}
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ("[a page](nowhere.md)", "nowhere.md"),
-        ("[a heading](../README.md#no-such-heading)", "no-such-heading"),
-        ("[a heading of its own](#no-such-heading)", "no-such-heading"),
-        ("[a file](../src/nothing.py)", "nothing.py"),
-    ],
-)
-def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path, wrong: str, said: str) -> None:
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
+    wrong = ("nowhere.md", "../README.md#no-such-heading", "#none-of-its-own", "../src/nothing.py")
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "conf.py", tmp_path / "docs")
     (tmp_path / "README.md").write_text("# One page\n")
-    page = f"# The index\n\n## Pages\n\n- [One](../README.md)\n\n{wrong}\n"
-    (tmp_path / "docs" / "index.md").write_text(page)
+    links = "".join(f"\n[a link]({link})\n" for link in wrong)
+    (tmp_path / "docs" / "index.md").write_text(
+        f"# All\n\n## Pages\n\n- [One](../README.md)\n{links}"
+    )
     built = build(tmp_path, tmp_path)
     assert built.returncode != 0
-    assert said in built.stderr
+    assert [link for link in wrong if link.rpartition("#")[2] not in built.stderr] == []
 
 
 def test_links_to_elsewhere_are_well_formed() -> None:
