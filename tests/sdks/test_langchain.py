@@ -113,6 +113,11 @@ def test_a_failed_call_raises_the_usual_error(
 
 
 def test_a_stream_is_refused(server: Server) -> None:
+    async def first() -> Any:
+        return await anext(chat(server).astream("Hello"))
+
     with pytest.raises(openai.BadRequestError, match="Streaming is not supported"):
         next(chat(server).stream("Hello"))
+    with pytest.raises(openai.BadRequestError, match="Streaming is not supported"):
+        asyncio.run(first())
     assert server.requests() == []
