@@ -9,14 +9,11 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from sdks.conftest import Printed, Server
+from sdks.server import ANSWER, PENDING, WAIT, Printed, Server
 
 langchain_openai = pytest.importorskip("langchain_openai", reason="LangChain is not installed")
 
 HEADING = "## LangChain"
-PENDING = "Still in progress.. we should query it again after a few mins.\n"
-ANSWER = "You said: Hello, world!\n"
-WAIT = {"Prefer": "wait=540"}
 
 
 class Greeting(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from sdks.conftest import Printed, Server
+from sdks.server import ANSWER, PENDING, WAIT, Printed, Server
 
 # Else its import asks the network for a newer list of prices.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -19,9 +19,6 @@ litellm = pytest.importorskip("litellm", reason="LiteLLM is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 HEADING = "## LiteLLM"
-PENDING = "Still in progress.. we should query it again after a few mins.\n"
-ANSWER = "You said: Hello, world!\n"
-WAIT = {"Prefer": "wait=540"}
 
 
 @pytest.fixture
