@@ -7,50 +7,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 
+from sdks.server import PAGE, Printed, Server, control
 from support.readme import ADDRESS, examples
 from support.source import ROOT
-
-PAGE = ROOT / "docs" / "any-sdk.md"
-Printed = Callable[..., str]
-
-
-@dataclass(frozen=True)
-class Server:
-    """The server as a tenant sees it that only this test is: nothing finishes until `finish()`."""
-
-    url: str
-    key: str
-    _control: str
-
-    @property
-    def base_url(self) -> str:
-        return f"{self.url}/v1"
-
-    def finish(self) -> None:
-        """Let OpenAI finish what it has, and at once whatever it gets later in this test."""
-        control(f"{self._control}/finish?key={self.key}")
-
-    def requests(self) -> list[dict[str, Any]]:
-        """The tenant's requests, newest first."""
-        asked = Request(f"{self.url}/v1/requests?limit=100")
-        asked.add_header("Authorization", f"Bearer {self.key}")
-        with urlopen(asked, timeout=60) as reply:
-            return list(json.load(reply)["data"])
-
-
-def control(url: str) -> Any:
-    """Tell the servers what to do (tests/clients/served.py)."""
-    with urlopen(Request(url, method="POST"), timeout=120) as reply:
-        return json.load(reply)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sdks.conftest import PAGE, Server
+from sdks.server import PAGE, Server
 from support.readme import ADDRESS, commands_in
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")

@@ -8,14 +8,11 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from sdks.conftest import Printed, Server
+from sdks.server import ANSWER, PENDING, WAIT, Printed, Server
 
 instructor = pytest.importorskip("instructor", reason="instructor is not installed")
 
 HEADING = "## instructor"
-PENDING = "Still in progress.. we should query it again after a few mins.\n"
-ANSWER = "You said: Hello, world!\n"
-WAIT = {"Prefer": "wait=540"}
 
 
 class Greeting(BaseModel):

@@ -9,14 +9,11 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from sdks.conftest import Printed, Server
+from sdks.server import ANSWER, PENDING, WAIT, Printed, Server
 
 langchain_openai = pytest.importorskip("langchain_openai", reason="LangChain is not installed")
 
 HEADING = "## LangChain"
-PENDING = "Still in progress.. we should query it again after a few mins.\n"
-ANSWER = "You said: Hello, world!\n"
-WAIT = {"Prefer": "wait=540"}
 
 
 class Greeting(BaseModel):
@@ -113,6 +110,11 @@ def test_a_failed_call_raises_the_usual_error(
 
 
 def test_a_stream_is_refused(server: Server) -> None:
+    async def first() -> Any:
+        return await anext(chat(server).astream("Hello"))
+
     with pytest.raises(openai.BadRequestError, match="Streaming is not supported"):
         next(chat(server).stream("Hello"))
+    with pytest.raises(openai.BadRequestError, match="Streaming is not supported"):
+        asyncio.run(first())
     assert server.requests() == []

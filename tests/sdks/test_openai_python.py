@@ -10,13 +10,10 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
-from sdks.conftest import Printed, Server
+from sdks.server import ANSWER, PENDING, WAIT, Printed, Server
 
 HEADING = "## openai for Python"
-PENDING = "Still in progress.. we should query it again after a few mins.\n"
-ANSWER = "You said: Hello, world!\n"
 MESSAGES: Any = [{"role": "user", "content": "Hello, world!"}]
-WAIT = {"Prefer": "wait=540"}
 
 
 class Greeting(BaseModel):
