@@ -18,7 +18,7 @@ LISTED = re.compile(r"^- .*?\]\((\S+)\.md\)", re.MULTILINE)
 
 html_theme = "furo"
 html_title = project
-html_show_copyright = html_show_sourcelink = html_copy_source = False
+html_show_copyright = html_show_sourcelink = html_copy_source = html_use_index = False
 
 
 def navigation(index: str, pages: set[str]) -> str:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-COMMAND_S, SERVER_S = 120.0, 60.0
+COMMAND_S, SERVER_S = 120.0, 120.0
 # Commands that go on until they are stopped.
 SERVERS = ("openaibatching serve", "openaibatching simulate")
 

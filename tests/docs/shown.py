@@ -15,8 +15,11 @@ CHANGING = (
     (r"\x1b\[[0-9;]*m", ""),
     (r"\s+", ""),
 )
-# A progress bar is there in a terminal, the set-up the first time, an opened folder for root.
-ONLY_SOMETIMES = re.compile(r"^(━|Setting up ).*\n?|^.* folder_opened .*\n?", re.MULTILINE)
+# A progress bar is there in a terminal, the set-up the first time, an opened folder for root, and
+# the first round of classifying may be late enough to have it all.
+ONLY_SOMETIMES = re.compile(
+    r"^(?:━|Setting up |0 of \d+ classified).*\n?|^.* folder_opened .*\n?", re.MULTILINE
+)
 
 
 def plain(text: str) -> str:

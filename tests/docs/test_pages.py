@@ -84,7 +84,7 @@ def run_make(place: Place, text: str) -> tuple[int, str]:
     if text not in MADE:
         ran = subprocess.run(
             ["bash", "-c", text], cwd=ROOT, env=place.environment(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300,
         )  # fmt: skip
         MADE[text] = ran.returncode, ran.stdout
     return MADE[text]
