@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ts test-sdks test-dist image-test check docs bench soak fuzz
+.PHONY: help demo serve test test-openai2 test-ts test-sdks test-dist image-test check docs bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -12,8 +12,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
 
-# A file stays in one process, and the longest come first (tests/conftest.py).
-ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder
+# A file stays in one process, and the longest come first (tests/conftest.py). One process more than
+# there are cores, because tests often wait for a server.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+ON_ALL_CORES := -n $(shell expr $(CORES) + 1) --dist loadfile --no-loadscope-reorder
+# Of two targets at a time, each says what it has to say when it has ended; old makes take turns.
+SIDE_BY_SIDE := $(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target)
 
 # Each is a group of pyproject.toml, and tests/sdks/test_….py.
 SDKS := langchain litellm instructor
@@ -24,7 +28,7 @@ NODE_IS_NEW_ENOUGH := node -e 'process.exit(Number(process.versions.node.split("
 	2>/dev/null && npm --version >/dev/null 2>&1
 
 help: ## say what there is (this text)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/server ## server, database and a simulated OpenAI at once: one call, answered
 	@.venv/bin/openaibatching demo
@@ -32,12 +36,14 @@ demo: .venv/server ## server, database and a simulated OpenAI at once: one call,
 serve: .venv/server ## run the service; it needs OPENAI_API_KEY
 	@.venv/bin/openaibatching serve
 
-test: .venv/dev .venv-openai2/dev ## every test, those of the Python clients with openai 2 and 3
+test: .venv/dev ## every test, those of the Python clients with openai 2 and 3
 	@echo "Tests with $$(.venv/bin/python $(VERSION_OF_OPENAI))"
 	@.venv/bin/pytest -q $(ON_ALL_CORES)
+	@$(MAKE) --no-print-directory $(SIDE_BY_SIDE) test-openai2 test-ts test-sdks
+
+test-openai2: .venv-openai2/dev ## the Python clients with openai 2
 	@echo "Tests of the clients with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
 	@.venv-openai2/bin/pytest -q $(ON_ALL_CORES) tests/clients tests/pure/test_shapes.py
-	@$(MAKE) --no-print-directory test-ts test-sdks
 
 test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6 and 7
 	@if $(NODE_IS_NEW_ENOUGH); then \
