@@ -87,9 +87,10 @@ docs: .venv/dev ## the site of README and docs/, in build/docs
 	@echo "build/docs/index.html"
 
 # FIGURES=door,bulk measures some, ROWS=100000 stores fewer, SHORT=1 checks results and not times,
-# RESUME=1 keeps what was measured before.
+# RESUME=1 keeps what was measured before, PROFILE=1 says where the server's processor time goes.
 BENCH = PYTHONPATH=tests .venv/bin/python -m benchmarks $(if $(FIGURES),--figures $(FIGURES)) \
-	$(if $(ROWS),--rows $(ROWS)) $(if $(SHORT),--short) $(if $(RESUME),--resume)
+	$(if $(ROWS),--rows $(ROWS)) $(if $(SHORT),--short) $(if $(RESUME),--resume) \
+	$(if $(PROFILE),--profile)
 
 bench: .venv/dev $(if $(SHORT),,.venv-bench/done) ## the table of speeds, each beside another's
 	@$(BENCH)

@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import load, peers
+from benchmarks import load, peers, profile
 from benchmarks.figure import HEADER, Row, Sizes
 from openaibatching.server.embedded import EmbeddedPostgres
 
@@ -27,11 +27,16 @@ KEPT = Path(__file__).parents[1] / "build" / "bench"
 
 def main() -> int:
     options = _options()
+    profile.wanted = options.profile
     sizes = Sizes(options.short, options.rows or (20_000 if options.short else 10_000_000))
     rows: list[Row] = []
     for name in options.figures:
         found = _kept(name) if options.resume else None
-        rows += found if found is not None else _measure(name, sizes, keep=not options.short)
+        rows += (
+            found
+            if found is not None
+            else _measure(name, sizes, keep=not (options.short or options.profile))
+        )
     print("\n" + _conditions(sizes, options.figures) + "\n\n" + HEADER)
     for row in rows:
         print(row.markdown())
@@ -44,6 +49,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=0, help="stored by `growth`")
     parser.add_argument("--short", action="store_true", help="tiny: checks results, not times")
     parser.add_argument("--resume", action="store_true", help="keep what was measured before")
+    parser.add_argument("--profile", action="store_true", help="tell what the server computes")
     options = parser.parse_args()
     options.figures = [name for name in options.figures.split(",") if name] or list(FIGURES)
     if unknown := set(options.figures) - set(FIGURES):

@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 
+from benchmarks import profile
 from openaibatching.server.embedded import EmbeddedPostgres
 from support.postgres import Cluster
 from support.process import START_S, ServerProcess, environment, free_port, server_process
@@ -63,7 +64,8 @@ def server(base_url: str, **changes: Any) -> Iterator[ServerProcess]:
                                                      "BATCH_SETTLE_S": 60, **changes})  # fmt: skip
         with server_process(env) as process:
             try:
-                yield process
+                with profile.attached(process.pid):
+                    yield process
             finally:
                 process.terminate()  # so that an embedded PostgreSQL ends as well
 

@@ -1,13 +1,14 @@
 """The asynchronous client. Its synchronous twin differs by `await` and by nothing else."""
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from time import monotonic
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import openai.types as official
 from anyio import sleep
 from openai import AsyncOpenAI, Omit, omit, resources
+from openai._base_client import Platform, get_platform
 from openai.resources.chat import AsyncCompletions as OfficialChatCompletions
 from openai.resources.responses import AsyncResponses as OfficialResponses
 from openai.types.chat import ChatCompletion as OfficialChatCompletion
@@ -155,6 +156,13 @@ class AsyncImages(resources.AsyncImages):
         return await super().edit(**options)
 
 
+@cache
+def _platform() -> Platform:
+    """Where this runs. The official client asks in a thread, and with it each of a thousand calls
+    that are its first."""
+    return get_platform()
+
+
 class AsyncOpenAIBatching(AsyncOpenAI):
     """The official `AsyncOpenAI` client, answered by a batch server at half the price.
 
@@ -183,6 +191,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         super().__init__(**settled)
         without_environment(self, options)
         self.wait = wait
+        self._platform = _platform()
         self._together = AsyncTogether(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]
@@ -200,7 +209,6 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         made = super().copy(**settled, _extra_kwargs=kept)
         if (made._client, made.base_url) == (self._client, self.base_url):
             made._together = self._together  # the calls of both may travel together
-        made._platform = self._platform  # else its first call looks it up in a thread
         return made
 
     with_options = copy  # type: ignore[assignment]
