@@ -38,7 +38,9 @@ def queue(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
 
 def claim(conn: psycopg.Connection[Any], seqs: list[int]) -> int:
     given = {"batch_id": BATCH, "seqs": seqs}
-    return conn.execute(QUERIES["claim_requests"], given, prepare=True, binary=True).rowcount
+    row = conn.execute(QUERIES["claim_requests"], given, prepare=True, binary=True).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_a_full_batch_is_claimed_by_a_session_that_has_claimed_one_request_before(

@@ -24,7 +24,7 @@ MEDIA_TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonl
 """What JSON lines are called; the first is the name that OpenAI and we use."""
 
 
-class Entry(msgspec.Struct, array_like=True):
+class Entry(msgspec.Struct, array_like=True, gc=False):
     """What one input line is to be answered: its request, or why it is refused.
 
     `custom_id` is JSON as it is echoed; `refusal` is a status and a body; `request` is there if it

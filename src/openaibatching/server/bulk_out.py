@@ -39,7 +39,7 @@ async def as_they_finish(door: Door, roll: Roll, wait: float) -> AsyncIterator[b
     deadline = _now() + wait
     reader = _Reader(door)
     try:
-        for entries in _windows(roll):
+        async for entries in _windows(roll):
             left: dict[uuid.UUID | None, list[Entry]] = {}
             for entry in entries:
                 left.setdefault(entry.id, []).append(entry)
@@ -66,10 +66,11 @@ def _ids_of(left: Collection[uuid.UUID | None]) -> list[uuid.UUID]:
     return [id_ for id_ in left if id_ is not None]
 
 
-def _windows(roll: Roll) -> Iterator[list[Entry]]:
+async def _windows(roll: Roll) -> AsyncIterator[list[Entry]]:
     window: list[Entry] = []
     for entries in roll.read():
         window += entries
+        await asyncio.sleep(0)  # there are many portions in a window
         if len(window) >= WINDOW_LINES:
             yield window
             window = []

@@ -15,7 +15,7 @@ from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.lines import Lines
-from openaibatching.server.model import Batch, Result, file_name
+from openaibatching.server.model import Batch, Books, Result, Unanswered, file_name
 from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 
 log = journal.get()
@@ -193,7 +193,7 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
     _tell(batch, books)
 
 
-def _silence(batch: Batch, request: store.Unanswered) -> results.Outcome:
+def _silence(batch: Batch, request: Unanswered) -> results.Outcome:
     if batch.upstream_status in ("expired", "cancelled"):
         return results.expired(request.id)
     return results.missing(request.id)
@@ -237,7 +237,7 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
     _tell(batch, books)
 
 
-def _tell(batch: Batch, books: store.Books) -> None:
+def _tell(batch: Batch, books: Books) -> None:
     log.info("batch_collected", **batch.names, requests=batch.requests, **asdict(books))
     if books.requeued:
         log.info("requests_requeued", **batch.names, requests=books.requeued)
@@ -247,7 +247,7 @@ async def _learn(
     ctx: Context,
     conn: Connection,
     batch: Batch,
-    owed: Sequence[store.Unanswered],
+    owed: Sequence[Unanswered],
     verdict: refusal.TokenLimit,
 ) -> refusal.Verdict:
     """Keep the limit, and see to it that no request waits for ever behind it.
@@ -275,7 +275,7 @@ async def _learn(
     return verdict
 
 
-def _never_fits(batch: Batch, request: store.Unanswered, limit: int | None) -> bool:
+def _never_fits(batch: Batch, request: Unanswered, limit: int | None) -> bool:
     """Alone, and still too large; or alone and refused for longer than any batch can take."""
     too_large = limit is not None and request.tokens > limit
     return too_large or batch.now - request.created_at > WAITING_MAX
@@ -285,7 +285,7 @@ def _hold_s(ctx: Context) -> float:
     return max(HOLD_S_MIN, ctx.settings.batch_poll_s)
 
 
-def _after_refusal(request: store.Unanswered, reason: refusal.Reason | None) -> Result:
+def _after_refusal(request: Unanswered, reason: refusal.Reason | None) -> Result:
     if reason is None:
         return Result(request.id, "queued", None, None)
     outcome = results.refused(request.id, reason.code, reason.message, reason.param)

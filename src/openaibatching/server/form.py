@@ -6,6 +6,7 @@ another's call; here it only matters that what comes first goes first.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -116,7 +117,7 @@ async def _form(ctx: Context, group: store.Group) -> bool:
         ):
             return False
         queue = await store.read_queue(conn, group, limits.requests)
-        seqs = choose(queue, limits, waited)
+        seqs = await asyncio.to_thread(choose, queue, limits, waited)
         requests = await store.claim(conn, group, seqs) if seqs else 0
     if requests:
         log.info("batch_formed", model=group.model, endpoint=group.endpoint, requests=requests)

@@ -105,7 +105,7 @@ class Call:
     inputs: int
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A request as its callers see it. `answer` is read only for a finished one.
 
     A Struct, because there is one for each call: it is made in C.
@@ -215,3 +215,33 @@ class Result:
     status_code: int | None
     answer: bytes | None
     upstream_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A request that its batch still owes an answer. `status_code` is of an earlier failure."""
+
+    seq: int
+    id: uuid.UUID
+    attempts: int
+    status_code: int | None
+    line_bytes: int
+    tokens: int
+    created_at: datetime
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """How often a request was sent, this time included, and an earlier failure's status."""
+
+    id: uuid.UUID
+    attempts: int
+    status_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What became of a batch's requests."""
+
+    completed: int
+    failed: int
+    requeued: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import secrets
 import signal
@@ -231,6 +232,10 @@ async def serve(settings: Settings) -> None:
     with suppress(StoppedEarly):
         async with serving(settings, server_keys, stopping) as service:
             _announce(service, server_keys, made)
+            # What is there now stays for good. Else each full collection looks at all of it, and
+            # every caller waits for that: 80 ms at a time were seen.
+            gc.collect()
+            gc.freeze()
             await _until_stopped(service, stopping)
     if not stopping.is_set():
         raise ConfigError("the server ended by itself; its log says why")

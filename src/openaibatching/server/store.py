@@ -7,13 +7,13 @@ longer theirs, or no longer in the state that the transition starts from.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-import msgspec
 from psycopg.rows import class_row
 
 from openaibatching.server.config import LEASE_S
@@ -22,15 +22,28 @@ from openaibatching.server.errors import LeaseLost
 from openaibatching.server.model import (
     REQUEST_STATES,
     Batch,
+    Books,
     Call,
     Lease,
     Queued,
     Request,
     Result,
+    Sent,
     Stuck,
+    Unanswered,
 )
 
+T = TypeVar("T")
+
 ANSWER_BYTES_INLINE = 65_536
+ROWS_AT_ONCE = 2000
+"""What is written for the database, or read from it, in one go, is time that all callers wait."""
+
+
+def _parts(items: Sequence[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), ROWS_AT_ONCE):
+        yield list(items[start : start + ROWS_AT_ONCE])
+
 
 # ----- the door -----
 
@@ -76,8 +89,11 @@ async def read_request(conn: Connection, id_: uuid.UUID) -> Request | None:
 
 async def which_finished(conn: Connection, ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """Those of `ids` whose request has finished."""
-    cur = await execute(conn, "which_finished", {"ids": list(ids)})
-    return [row[0] for row in await cur.fetchall()]
+    found: list[uuid.UUID] = []
+    for part in _parts(ids):
+        cur = await execute(conn, "which_finished", {"ids": part})
+        found += [row[0] for row in await cur.fetchall()]
+    return found
 
 
 async def read_finished_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:
@@ -168,7 +184,11 @@ async def read_queue(conn: Connection, group: Group, limit: int) -> list[Queued]
     """The group's next `limit` requests: each tenant's oldest, in fair turns."""
     params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
     cur = await execute(conn, "read_queue", params, struct_row(Queued))
-    return await cur.fetchall()
+    queue: list[Queued] = []
+    while part := await cur.fetchmany(ROWS_AT_ONCE):
+        queue += part
+        await asyncio.sleep(0)
+    return queue
 
 
 async def enqueued_tokens(conn: Connection, model: str) -> int:
@@ -189,30 +209,34 @@ async def creates_last_hour(conn: Connection, now: datetime | None) -> int:
 async def claim(conn: Connection, group: Group, seqs: Sequence[int]) -> int:
     """Make a batch of these requests, less those that were cancelled meanwhile; how many."""
     batch_id = uuid.uuid4()
-    params = {"batch_id": batch_id, "seqs": list(seqs)}
-    rows = await (await execute(conn, "claim_requests", params)).fetchall()
-    if rows:
-        await insert_batch(conn, batch_id, None, group.endpoint, group.model, rows)
-    return len(rows)
+    requests = bytes_ = tokens = 0
+    for part in _parts(seqs):
+        params = {"batch_id": batch_id, "seqs": part}
+        row = await (await execute(conn, "claim_requests", params)).fetchone()
+        assert row is not None
+        requests, bytes_, tokens = requests + row[0], bytes_ + row[1], tokens + row[2]
+    if requests:
+        await insert_batch(conn, batch_id, None, group, (requests, bytes_, tokens))
+    return requests
 
 
 async def insert_batch(
     conn: Connection,
     id_: uuid.UUID,
     parent_id: uuid.UUID | None,
-    endpoint: str,
-    model: str,
-    sizes: Sequence[tuple[int, int]],
+    kind: Group | Batch,
+    sizes: tuple[int, int, int],
 ) -> None:
-    """Add a batch whose requests have these (line bytes, tokens)."""
+    """Add a batch of this endpoint and model, of so many (requests, line bytes, tokens)."""
+    requests, bytes_, tokens = sizes
     params = {
         "id": id_,
         "parent_id": parent_id,
-        "endpoint": endpoint,
-        "model": model,
-        "requests": len(sizes),
-        "bytes": sum(size[0] for size in sizes),
-        "tokens": sum(size[1] for size in sizes),
+        "endpoint": kind.endpoint,
+        "model": kind.model,
+        "requests": requests,
+        "bytes": bytes_,
+        "tokens": tokens,
     }
     await execute(conn, "insert_batch", params)
 
@@ -349,31 +373,10 @@ async def _count(conn: Connection, server: int, batch: Batch, moved: dict[str, i
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """A request that its batch still owes an answer. `status_code` is of an earlier failure."""
-
-    seq: int
-    id: uuid.UUID
-    attempts: int
-    status_code: int | None
-    line_bytes: int
-    tokens: int
-    created_at: datetime
-
-
 async def read_unanswered(conn: Connection, batch: Batch) -> list[Unanswered]:
     """The batch's requests without a result, in the order of the file's lines."""
     cur = await execute(conn, "read_unanswered", {"batch_id": batch.id}, class_row(Unanswered))
     return await cur.fetchall()
-
-
-class Sent(msgspec.Struct, frozen=True, gc=False):
-    """How often a request was sent, this time included, and an earlier failure's status."""
-
-    id: uuid.UUID
-    attempts: int
-    status_code: int | None
 
 
 async def read_attempts(
@@ -383,15 +386,6 @@ async def read_attempts(
     params = {"batch_id": batch.id, "ids": list(ids)}
     cur = await execute(conn, "read_attempts", params, struct_row(Sent))
     return {sent.id: sent for sent in await cur.fetchall()}
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What became of a batch's requests."""
-
-    completed: int
-    failed: int
-    requeued: int
 
 
 async def finish_collect(
@@ -419,8 +413,8 @@ async def split_batch(
             "seqs": [request.seq for request in half],
         }
         await execute(conn, "move_requests", params)
-        sizes = [(request.line_bytes, request.tokens) for request in half]
-        await insert_batch(conn, to_batch_id, batch.id, batch.endpoint, batch.model, sizes)
+        sizes = len(half), sum(r.line_bytes for r in half), sum(r.tokens for r in half)
+        await insert_batch(conn, to_batch_id, batch.id, batch, sizes)
     await _count(conn, server, batch, {"queued": len(owed)})
 
 

@@ -157,9 +157,10 @@ select pg_advisory_xact_lock(9487, 0);
 
 -- name: claim_requests
 -- request: queued -> in_progress
-update request set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
- where seq = any(%(seqs)b::bigint[]) and state = 'queued'
-returning line_bytes, tokens;
+with claimed as (
+  update request set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
+   where seq = any(%(seqs)b::bigint[]) and state = 'queued' returning line_bytes, tokens)
+select count(*), coalesce(sum(line_bytes), 0)::bigint, coalesce(sum(tokens), 0)::bigint from claimed;
 
 -- name: insert_batch
 -- batch: (none) -> claimed
@@ -434,8 +435,7 @@ returning model;
 update batch
    set input_file_id = nullif(input_file_id, %(file_id)s::text),
        output_file_id = nullif(output_file_id, %(file_id)s::text),
-       error_file_id = nullif(error_file_id, %(file_id)s::text),
-       tries = 0
+       error_file_id = nullif(error_file_id, %(file_id)s::text), tries = 0
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'collected'
 returning id;
