@@ -96,7 +96,7 @@ bench: .venv/dev $(if $(SHORT),,.venv-bench/done) ## the table of speeds, each b
 	@$(BENCH)
 
 SEEDS ?= 3
-KILLS ?= 19
+KILLS ?= 200
 PAUSES ?= 1
 FIRST ?= 0
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from openaibatching.server import store
-from openaibatching.server.collect import _read_files, collect_one
+from openaibatching.server.collect import _read_files, clean_one, collect_one
 from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.context import Context
 from openaibatching.server.form import form_one
@@ -222,6 +222,22 @@ async def test_a_second_collection_changes_nothing(
     assert await look(ctx, requests) == first
     books = rows.execute("select completed, failed, requeued, requests from batch").fetchone()
     assert books == (2, 0, 0, 2)
+
+
+async def test_cleaning_up_is_patient_anew_with_each_file_that_is_gone(
+    ctx: Context, clock: Clock, simulator: Simulator, rows: Rows
+) -> None:
+    await put(ctx, chat("one"))
+    await _submit(ctx, clock)
+    clock.advance(60)
+    assert await watch_one(ctx)
+    assert await collect_one(ctx)
+    rows.execute("update batch set tries = 9")
+    simulator.gate("DELETE /files/{id}", when="before").release()
+    simulator.gate("DELETE /files/{id}", when="before").cut()
+    assert await clean_one(ctx)
+    assert len(simulator.files()) == 1
+    assert rows.execute("select state, tries from batch").fetchone() == ("collected", 1)
 
 
 async def test_every_transition_is_in_the_history(ctx: Context, clock: Clock, rows: Rows) -> None:

@@ -97,6 +97,11 @@ def test_odd_characters_are_kept_as_escapes(escape: str) -> None:
     assert canonicalise(f'["a{escape}b"]'.encode()) == f'["a{escape}b"]'.encode()
 
 
+@pytest.mark.parametrize("body", [b'["a\x7fb"]', rb'["a\u007Fb"]', rb'["a\u007fb"]'])
+def test_a_delete_character_is_an_escape_as_all_that_cannot_be_printed(body: bytes) -> None:
+    assert canonicalise(body) == rb'["a\u007fb"]'
+
+
 def test_the_same_text_escaped_or_not_is_the_same() -> None:
     assert canonicalise('["é😀/"]'.encode()) == canonicalise(rb'["\u00e9\ud83d\ude00\/"]')
 

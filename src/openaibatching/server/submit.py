@@ -30,7 +30,7 @@ from openaibatching.server.model import Batch, batch_line, file_name
 
 log = journal.get()
 
-ROWS_AT_ONCE = 64
+BODIES_AT_ONCE = 64
 LOOK_AGAIN_S = 5.0
 TAKE_BACK_LOOKS, TAKE_BACK_S = 3, 2.0
 CREATES_FULL_S = 30.0
@@ -125,7 +125,7 @@ async def _spooled(ctx: Context, batch: Batch) -> AsyncIterator[IO[bytes]]:
     It has no name, so that nothing is left of it however the process ends.
     """
     with tempfile.TemporaryFile(dir=ctx.settings.spool_dir) as file:
-        async for id_, body in store.read_bodies(ctx.database, batch, ROWS_AT_ONCE):
+        async for id_, body in store.read_bodies(ctx.database, batch, BODIES_AT_ONCE):
             file.write(batch_line(id_, batch.endpoint, body))
         file.seek(0)
         yield file
