@@ -62,7 +62,10 @@ def fill(url: str, rows: int) -> None:
             _portion(conn, first, min(rows, first + AT_ONCE - 1), rows)
         for statement in rebuilt:
             conn.execute(statement.encode())
-        conn.execute("insert into tally values ('request', 'completed', %s)", [rows])
+        conn.execute(
+            "insert into tally (what, tenant, state, n) values ('request', %s, 'completed', %s)",
+            [TENANT, rows],
+        )
         conn.execute("select setval(pg_get_serial_sequence('request', 'seq'), %s)", [rows])
         conn.execute("vacuum (analyze) request, payload, event, tally")
         conn.execute("checkpoint")

@@ -27,10 +27,10 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
-            "openapi_parts"
+            "openapi_parts receipts"
         ),
     ),
-    ("the rim: the database and OpenAI", True, "db store embedded upstream"),
+    ("the rim: the database and OpenAI", True, "db store money reports embedded upstream"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
     ("who calls the flow", True, "worker incoming door roll bulk_out bulk api connections"),

@@ -24,6 +24,7 @@ __all__ = [
     "Batching",
     "ChatCompletion",
     "Completion",
+    "Cost",
     "CreateEmbeddingResponse",
     "ImagesResponse",
     "ModerationCreateResponse",
@@ -34,6 +35,19 @@ __all__ = [
 ]
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
+
+
+class Cost(BaseModel):
+    """The receipt of an answer."""
+
+    currency: Literal["usd"]
+    paid: float
+    """By batch: half of the ordinary price."""
+
+    realtime: float
+    """What the same answer costs in real time."""
+
+    saved: float
 
 
 class Batching(BaseModel):
@@ -54,6 +68,9 @@ class Batching(BaseModel):
     created_at: int
     completed_at: int | None = None
     estimated_completion_at: int | None = None
+
+    cost: Cost | None = None
+    """Of a finished request, where the model's price is known."""
 
 
 class Batched(BaseModel):

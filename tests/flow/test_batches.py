@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import store
+from openaibatching.server import reports, store
 from openaibatching.server.collect import _read_files, clean_one, collect_one
 from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.context import Context
@@ -265,7 +265,7 @@ async def test_what_ended_long_ago_is_forgotten_and_the_counts_follow(
     async with ctx.database.transaction() as conn:
         assert await store.forget(conn, 30, 100, clock()) == 1
         await store.fold_tally(conn)
-        assert await store.read_tally(conn) == {("request", "queued"): 1, ("batch", "closed"): 1}
+        assert await reports.read_tally(conn) == {("request", "queued"): 1, ("batch", "closed"): 1}
     assert rows.execute("select count(*) from payload").fetchone() == (1,)
     clock.advance(2 * 86_400)
     async with ctx.database.transaction() as conn:
@@ -288,8 +288,8 @@ async def test_how_long_the_oldest_request_waits_is_known(
     ctx: Context, clock: Clock, rows: Rows
 ) -> None:
     async with ctx.database.transaction() as conn:
-        assert await store.oldest_queued_s(conn) == 0
+        assert await reports.oldest_queued_s(conn) == 0
     await put(ctx, chat("a"), chat("b", model="gpt-4o-mini"))
     rows.execute("update request set queued_at = now() - interval '1 hour' where model = 'gpt-4o'")
     async with ctx.database.transaction() as conn:
-        assert 3600 <= await store.oldest_queued_s(conn) < 3700
+        assert 3600 <= await reports.oldest_queued_s(conn) < 3700

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from structlog.testing import capture_logs
 
-from openaibatching.server import store
+from openaibatching.server import reports
 from openaibatching.server.context import Context
 from openaibatching.server.form import form_one
 from openaibatching.server.service import Service
@@ -113,7 +113,7 @@ async def test_a_stuck_batch_is_an_alarm_and_one_line(
     [(batch,)] = rows.execute("select id from batch").fetchall()
     assert (stuck["id"], stuck["state"], stuck["log_level"]) == (batch, "submitted", "error")
     async with ctx.database.transaction() as conn:
-        assert [b.id for b in await store.stuck_batches(conn, clock())] == [batch]
+        assert [b.id for b in await reports.stuck_batches(conn, clock())] == [batch]
 
 
 def sample(page: str, metric: str) -> float:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openaibatching.server import store
+from openaibatching.server import reports
 from openaibatching.server.config import Settings
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session, migrate
@@ -159,7 +159,7 @@ async def _tick(
 
 async def _done(ctx: Context) -> bool:
     async with ctx.database.transaction() as conn:
-        tally = await store.read_tally(conn)
+        tally = await reports.read_tally(conn)
     open_ = [n for (what, state), n in tally.items()
              if (what, state) != ("batch", "closed") and state not in
              ("completed", "failed", "cancelled")]  # fmt: skip

@@ -75,7 +75,7 @@ def queries_asked_for(path: Path) -> Iterator[str]:
             case ast.Call(
                 func=ast.Name(id=called) | ast.Attribute(attr=called),
                 args=[_, ast.Constant(value=str(name)), *_],
-            ) if called in ("execute", "_value", "move_batch"):
+            ) if called in ("execute", "value", "move_batch"):
                 yield name
             case ast.Subscript(value=ast.Name("QUERIES"), slice=ast.Constant(value=str(name))):
                 yield name

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from openaibatching.server import store
+from openaibatching.server import reports, store
 from openaibatching.server.call import CHAT, read_call
 from openaibatching.server.collect import clean_one, collect_one
 from openaibatching.server.context import Context
@@ -73,7 +73,7 @@ async def drive(ctx: Context, clock: Clock, round_s: float = ROUND_S) -> None:
             while await step(ctx):
                 pass
         async with ctx.database.transaction() as conn:
-            tally = await store.read_tally(conn)
+            tally = await reports.read_tally(conn)
         open_requests = tally.get(("request", "queued"), 0) + tally.get(
             ("request", "in_progress"), 0
         )

@@ -19,6 +19,18 @@ export interface Batching {
   created_at: number;
   completed_at: number | null;
   estimated_completion_at: number | null;
+  /** Of a finished request, where the model's price is known. */
+  cost?: Cost | null;
+}
+
+/** The receipt of an answer. */
+export interface Cost {
+  currency: "usd";
+  /** By batch: half of the ordinary price. */
+  paid: number;
+  /** What the same answer costs in real time. */
+  realtime: number;
+  saved: number;
 }
 
 /** What every result has besides its official members. */

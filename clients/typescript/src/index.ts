@@ -2,6 +2,7 @@ export type {
   Answer,
   Batched,
   Batching,
+  Cost,
   BatchRequest,
   BatchStatus,
   Completed,

@@ -60,6 +60,7 @@ def _unbatched(data: Mapping[str, Any]) -> dict[str, Any]:
             "created_at": int(data.get("created_at") or data.get("created") or 0),
             "completed_at": None,
             "estimated_completion_at": None,
+            "cost": None,
         },
     }
 

@@ -22,6 +22,7 @@ from openaibatching.server import (
     metrics,
     openapi,
     replies,
+    reports,
     shapes,
     store,
 )
@@ -206,11 +207,11 @@ async def read_metrics(door: Door, http: HttpRequest) -> Response:
 
     async def look(conn: Connection) -> metrics.Look:
         return metrics.Look(
-            tally=await store.read_tally(conn),
-            oldest_queued_s=await store.oldest_queued_s(conn),
-            stuck=await store.stuck_batches(conn, None),
+            tally=await reports.read_tally(conn),
+            oldest_queued_s=await reports.oldest_queued_s(conn),
+            stuck=await reports.stuck_batches(conn, None),
             creates_last_hour=await store.creates_last_hour(conn, None),
-            token_limits=await store.token_limits(conn),
+            token_limits=await reports.token_limits(conn),
         )
 
     page = metrics.render(await door.read(look), version("openaibatching"))

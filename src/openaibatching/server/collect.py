@@ -5,17 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 
-from openaibatching.server import doubles, journal, refusal, results, store
+from openaibatching.server import doubles, journal, money, receipts, refusal, results, store
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.lines import Lines
-from openaibatching.server.model import Batch, Books, Result, Unanswered, file_name
+from openaibatching.server.model import (
+    NO_TOKENS,
+    Batch,
+    Books,
+    Result,
+    Tokens,
+    Unanswered,
+    file_name,
+)
 from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 
 log = journal.get()
@@ -113,7 +121,7 @@ async def _outcomes(
     def take(line: bytes | None) -> None:
         nonlocal size
         try:
-            outcome = results.read_line(line or b"")
+            outcome = results.read_line(line or b"", batch.model)
         except results.BrokenLine as error:
             seen.broken += 1
             if seen.broken == 1:  # one is enough to see what is wrong; the count comes later
@@ -159,7 +167,37 @@ async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]
             if outcome.id in owed
         ]
         if rows:
-            await store.store_results(conn, ctx.server, batch, rows, refund=False, now=ctx.now())
+            tenants = {sent.id: sent.tenant for sent in owed.values()}
+            await _finish(ctx, conn, batch, rows, tenants)
+
+
+async def _finish(
+    ctx: Context,
+    conn: Connection,
+    batch: Batch,
+    rows: Sequence[Result],
+    tenants: Mapping[uuid.UUID, str],
+    *,
+    refund: bool = False,
+) -> None:
+    """Store these results, what they cost, and what failed: all of it or nothing."""
+    await store.store_results(conn, ctx.server, batch, rows, refund=refund, now=ctx.now())
+    await money.add_spending(conn, batch, receipts.spent(rows, tenants), ctx.now())
+    await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
+
+
+async def _close_books(ctx: Context, conn: Connection, batch: Batch) -> Books:
+    """The batch is done; what OpenAI charged for answers that nobody got is spent as well."""
+    books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
+    await _charge(ctx, conn, batch, books.unanswered)
+    return books
+
+
+async def _charge(ctx: Context, conn: Connection, batch: Batch, tokens: Tokens) -> None:
+    if tokens.input > 0 or tokens.output > 0:
+        shares = await money.read_shares(conn, batch)
+        lost = receipts.lost(batch.model, tokens, shares)
+        await money.add_spending(conn, batch, lost, ctx.now())
 
 
 async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
@@ -188,8 +226,8 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
         if rows:
             log.warning("answers_lost", **batch.names, missing=len(rows))
             await store.note_event(conn, batch, f"{len(rows)} requests without a line")
-            await store.store_results(conn, ctx.server, batch, rows, refund=False, now=ctx.now())
-        books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
+            await _finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
+        books = await _close_books(ctx, conn, batch)
     _tell(batch, books)
 
 
@@ -228,17 +266,18 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
         else:
             reasons = verdict.reasons if isinstance(verdict, refusal.Culprits) else {}
             rows = [_after_refusal(r, reasons.get(line)) for line, r in enumerate(owed)]
-            await store.store_results(conn, ctx.server, batch, rows, refund=True, now=ctx.now())
+            await _finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed}, refund=True)
         if isinstance(verdict, refusal.Again):
             hold_s = _hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
             await store.hold_model(conn, batch.model, hold_s, ctx.now())
             log.warning("model_held", model=batch.model, wait_s=hold_s)
-        books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
+        books = await _close_books(ctx, conn, batch)
     _tell(batch, books)
 
 
 def _tell(batch: Batch, books: Books) -> None:
-    log.info("batch_collected", **batch.names, requests=batch.requests, **asdict(books))
+    counts = {"completed": books.completed, "failed": books.failed, "requeued": books.requeued}
+    log.info("batch_collected", **batch.names, requests=batch.requests, **counts)
     if books.requeued:
         log.info("requests_requeued", **batch.names, requests=books.requeued)
 
@@ -289,7 +328,7 @@ def _after_refusal(request: Unanswered, reason: refusal.Reason | None) -> Result
     if reason is None:
         return Result(request.id, "queued", None, None)
     outcome = results.refused(request.id, reason.code, reason.message, reason.param)
-    return Result(request.id, "failed", outcome.status_code, outcome.answer)
+    return Result(request.id, "failed", outcome.status_code, outcome.answer, code=outcome.code)
 
 
 # ----- what is left upstream -----
@@ -316,6 +355,8 @@ async def clean_one(ctx: Context) -> bool:
             return True
         async with ctx.database.transaction() as conn:
             await store.move_batch(conn, "close_batch", ctx.server, batch, now=ctx.now())
+            for other in others:  # it was paid, too
+                await _charge(ctx, conn, batch, other.tokens or NO_TOKENS)
         log.info("batch_closed", **batch.names)
     return True
 

@@ -69,8 +69,9 @@ def sql_text(name: str) -> str:
     return resources.files("openaibatching.server").joinpath("sql", name).read_text("utf-8")
 
 
-QUERIES = _load(sql_text("queries.sql"))
-"""{name: statement} of queries.sql."""
+QUERY_FILES = ("queries.sql", "money.sql", "reports.sql")
+QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
+"""{name: statement} of these files; no name is in two of them (a test says so)."""
 
 
 async def execute(
@@ -82,6 +83,12 @@ async def execute(
     """Run the named query on `conn` and return its cursor. Results travel in binary."""
     cursor = conn.cursor(binary=True, row_factory=row_factory)
     return await cursor.execute(QUERIES[name], params)
+
+
+async def value(conn: Connection, name: str, params: dict[str, Any]) -> Any:
+    """The first column of the named query's first row; None if there is no row."""
+    row = await (await execute(conn, name, params)).fetchone()
+    return None if row is None else row[0]
 
 
 def struct_row(kind: type[S]) -> AsyncRowFactory[S]:

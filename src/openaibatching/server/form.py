@@ -111,7 +111,7 @@ async def _form(ctx: Context, group: store.Group) -> bool:
                 tokens_free=group.token_limit - enqueued,
                 alone=enqueued == 0,
             )
-        waited = group.now - group.queued_at
+        waited = limits.linger if group.flushed else group.now - group.queued_at
         if waited < limits.linger and not _full(
             await store.measure_queue(conn, group, limits.requests), limits
         ):

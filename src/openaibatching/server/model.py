@@ -6,6 +6,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 
 import msgspec
@@ -103,6 +104,8 @@ class Call:
     line_bytes: int
     tokens: int
     inputs: int
+    estimate: Decimal | None = None
+    """What it may cost, in USD; only where a budget is set."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -124,6 +127,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     finished_at: datetime | None
     batch_upstream_id: str | None
     answer: bytes | None
+    realtime: Decimal | None = None
+    """What the answer would have cost in real time, in USD, if its model's price is known."""
 
     @property
     def finished(self) -> bool:
@@ -202,12 +207,40 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     inputs: int
 
 
+class Tokens(msgspec.Struct, frozen=True, gc=False):
+    """What OpenAI counted: `cached` are among the input, `reasoning` among the output."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+
+NO_TOKENS = Tokens()
+
+
+def token_columns(tokens: Tokens | None) -> dict[str, int | None]:
+    """Tokens by the names that tables and answers have for them."""
+    names = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+    values = (None,) * len(names) if tokens is None else msgspec.structs.astuple(tokens)
+    return dict(zip(names, values, strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of one request of a batch: a row to be stored.
 
     `state` is completed, failed or queued (again); `answer` is the JSON that the caller gets,
-    or, for one queued again, the last reason why.
+    or, for one queued again, the last reason why. `tokens` and `realtime` (USD) are the answer's;
+    `code` is OpenAI's reason for a failure, "" where it gave none.
     """
 
     id: uuid.UUID
@@ -215,6 +248,9 @@ class Result:
     status_code: int | None
     answer: bytes | None
     upstream_id: str | None = None
+    tokens: Tokens = NO_TOKENS
+    realtime: Decimal | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +264,7 @@ class Unanswered:
     line_bytes: int
     tokens: int
     created_at: datetime
+    tenant: str
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
@@ -236,12 +273,42 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     id: uuid.UUID
     attempts: int
     status_code: int | None
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What became of a batch's requests."""
+    """What became of a batch's requests, and the tokens that none of its answers accounts for."""
 
     completed: int
     failed: int
     requeued: int
+    unanswered: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What answers of one endpoint and model cost a tenant; money in USD.
+
+    `unpriced` answers are of models without a known price. `lost` is paid for answers that never
+    came; it is a part of `paid`.
+    """
+
+    tenant: str
+    answers: int
+    unpriced: int
+    tokens: Tokens
+    realtime: Decimal
+    paid: Decimal
+    lost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """How often one reason made a tenant's requests fail for good, and the last of them."""
+
+    tenant: str
+    status_code: int
+    code: str
+    n: int
+    example: uuid.UUID

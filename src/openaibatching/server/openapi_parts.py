@@ -85,7 +85,8 @@ def schemas() -> dict[str, Schema]:
             "OpenAI's own object of the endpoint, with two more members.",
             additionalProperties=True,
         ),
-        "Batching": _object(batching, "Where the request is on its way. Times in Unix seconds."),
+        "Batching": _batching(batching),
+        "Cost": _cost(),
         "Error": _object({"error": _object(error, "What is wrong.")}, "A refusal."),
         "Failure": _object(
             {"error": {"type": "object"}, **added}, "OpenAI's own error, with two more members."
@@ -95,6 +96,24 @@ def schemas() -> dict[str, Schema]:
         "Deleted": _object(deleted, "A request that is forgotten."),
         **_bulk_lines(ours),
     }
+
+
+def _batching(members: dict[str, Schema]) -> Schema:
+    batching = _object(members, "Where the request is on its way. Times in Unix seconds.")
+    batching["properties"] = {
+        **members,
+        "cost": {
+            "anyOf": [ref("schemas", "Cost"), {"type": "null"}],
+            "description": "Of a finished request; null where the model has no known price.",
+        },
+    }
+    return batching
+
+
+def _cost() -> Schema:
+    usd: Schema = {"type": "number"}
+    money: dict[str, Schema] = {"paid": usd, "realtime": usd, "saved": usd}
+    return _object({"currency": {"const": "usd"}, **money}, "What an answer cost, in USD.")
 
 
 def _own_body() -> Schema:

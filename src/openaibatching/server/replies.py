@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from openaibatching.server import shapes
 from openaibatching.server.errors import error_object
 from openaibatching.server.model import Request, request_id
+from openaibatching.server.receipts import BATCH_PRICE
 
 RETRY_AFTER_S_MAX = 60
 CANCELLED = error_object(
@@ -67,7 +69,7 @@ def _with_members(body: bytes, request: Request) -> bytes:
 
 
 def _batching(request: Request) -> dict[str, Any]:
-    return {
+    members = {
         "id": request_id(request.id),
         "status": request.state,
         "batch_id": request.batch_upstream_id,
@@ -75,6 +77,26 @@ def _batching(request: Request) -> dict[str, Any]:
         "created_at": _unix(request.created_at),
         "completed_at": _unix(request.finished_at),
         "estimated_completion_at": None,
+    }
+    if request.finished:
+        members["cost"] = _cost(request)
+    return members
+
+
+def _cost(request: Request) -> dict[str, Any] | None:
+    """The receipt of an answer; None without one, or where the model has no known price."""
+    if request.realtime is None:
+        return None
+    return cost(request.realtime, request.realtime * BATCH_PRICE)
+
+
+def cost(realtime: Decimal, paid: Decimal) -> dict[str, Any]:
+    """Money in USD: what was paid by batch, the price in real time, and the difference."""
+    return {
+        "currency": "usd",
+        "paid": float(paid),
+        "realtime": float(realtime),
+        "saved": float(realtime - paid),
     }
 
 

@@ -7,16 +7,19 @@ OpenAI was seen to write besides is in the comments.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 
 import msgspec
 
-from openaibatching.server import canonical
+from openaibatching.server import canonical, receipts
 from openaibatching.server.errors import error_object
-from openaibatching.server.model import Result, parse_request_id
+from openaibatching.server.model import NO_TOKENS, Result, Tokens, parse_request_id
 
 RETRYABLE_STATUSES = (408, 429)
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class _Response(msgspec.Struct):
@@ -35,8 +38,16 @@ class _Line(msgspec.Struct):
     error: _Error | None = None
 
 
+class _Reason(msgspec.Struct):
+    code: object = None
+    type: object = None
+
+
 class _Answer(msgspec.Struct):
     id: object = None
+    model: object = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _line = msgspec.json.Decoder(_Line)
@@ -49,7 +60,8 @@ class Outcome:
 
     `retryable`: worth another sending. `real`: there was an HTTP error, which a caller wants
     to hear rather than that a later sending came to nothing. `answer` and `status_code` are
-    what the caller gets if this is the end of it.
+    what the caller gets if this is the end of it. `tokens` and `realtime` (USD, None where the
+    price is not known) are the answer's; `code` is OpenAI's reason for a failure.
     """
 
     id: uuid.UUID
@@ -59,14 +71,19 @@ class Outcome:
     retryable: bool = False
     real: bool = True
     upstream_id: str | None = None
+    tokens: Tokens = NO_TOKENS
+    realtime: Decimal | None = None
+    code: str = ""
 
 
 class BrokenLine(ValueError):
     """A line that is not what OpenAI documents: garbled, cut off, or without a custom_id."""
 
 
-def read_line(line: bytes) -> Outcome | None:
+def read_line(line: bytes, model: str = "") -> Outcome | None:
     """The outcome that a line tells; None for a custom_id that is none of ours.
+
+    `model` gives the price of an answer that does not name its own.
 
     Raises BrokenLine.
     """
@@ -85,12 +102,12 @@ def read_line(line: bytes) -> Outcome | None:
         raise BrokenLine(f"no HTTP status: {status}")
     filled = body.startswith(b"{") and body.strip(b"{} \t\r\n") != b""
     if 200 <= status < 300 and filled:
-        return Outcome(id_, True, 200, body, upstream_id=_upstream_id(body))
+        return _answered(id_, body, model)
     if status < 400 or not filled:
         # Seen: status_code 0 with an empty body, or 200 with an empty body.
         retryable = status < 400 or _retryable(status)
         return missing(id_) if retryable else _made(id_, status, None, None)
-    return Outcome(id_, False, status, body, retryable=_retryable(status))
+    return Outcome(id_, False, status, body, retryable=_retryable(status), code=_code(body))
 
 
 def _parse(line: bytes) -> tuple[_Line, bytes]:
@@ -114,14 +131,41 @@ def _retryable(status: int) -> bool:
     return status >= 500 or status in RETRYABLE_STATUSES
 
 
-def _upstream_id(body: bytes) -> str | None:
-    # Long ids would not fit the index that finds a request by them; OpenAI's have 40 to 60.
+def _answered(id_: uuid.UUID, body: bytes, model: str) -> Outcome:
+    answer = _members(body)
+    named = answer.model if isinstance(answer.model, str) and answer.model else model
+    tokens = receipts.read_usage(answer.usage)
+    return Outcome(
+        id_,
+        True,
+        200,
+        body,
+        upstream_id=_usable(answer.id),
+        tokens=tokens or NO_TOKENS,
+        realtime=receipts.realtime_usd(named, tokens),
+    )
+
+
+def _members(body: bytes) -> _Answer:
     try:
-        id_ = _answer.decode(canonical.without_surrogates(body)).id
+        return _answer.decode(canonical.without_surrogates(body))
     except (msgspec.DecodeError, RecursionError):
-        return None
-    usable = isinstance(id_, str) and len(id_) < 256 and "\0" not in id_
-    return id_ if usable and isinstance(id_, str) else None
+        return _Answer()
+
+
+def _usable(id_: object) -> str | None:
+    # Long ids would not fit the index that finds a request by them; OpenAI's have 40 to 60.
+    return id_ if isinstance(id_, str) and len(id_) < 256 and "\0" not in id_ else None
+
+
+def _code(body: bytes) -> str:
+    """The code of an error's body, or else its type, as far as it can be one."""
+    try:
+        error = msgspec.json.decode(_members(body).error or b"{}", type=_Reason)
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    code = error.code or error.type
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 _NOT_EXECUTED = {
@@ -164,7 +208,8 @@ def refused(id_: uuid.UUID, code: str | None, message: str | None, param: str | 
         param,
         code or "invalid_request",
     )
-    return Outcome(id_, False, 400, json.dumps({"error": error}).encode())
+    body = json.dumps({"error": error}).encode()
+    return Outcome(id_, False, 400, body, code=_code(body))
 
 
 def _made(
@@ -179,7 +224,7 @@ def _made(
     text = message or "OpenAI gave no answer to this request."
     type_ = "server_error" if status >= 500 else "invalid_request_error"
     body = {"error": error_object(text, type_, None, code)}
-    return Outcome(id_, False, status, json.dumps(body).encode(), retryable, real)
+    return Outcome(id_, False, status, json.dumps(body).encode(), retryable, real, code=code or "")
 
 
 def settle(outcome: Outcome, attempts: int, attempts_max: int, earlier: int | None) -> Result:
@@ -190,10 +235,17 @@ def settle(outcome: Outcome, attempts: int, attempts_max: int, earlier: int | No
     """
     if outcome.completed:
         return Result(
-            outcome.id, "completed", outcome.status_code, outcome.answer, outcome.upstream_id
+            outcome.id,
+            "completed",
+            outcome.status_code,
+            outcome.answer,
+            outcome.upstream_id,
+            outcome.tokens,
+            outcome.realtime,
         )
     again = outcome.retryable and attempts < attempts_max
     state = "queued" if again else "failed"
     if outcome.real or (not again and earlier is None):
-        return Result(outcome.id, state, outcome.status_code, outcome.answer)
-    return Result(outcome.id, state, None, None)
+        return Result(outcome.id, state, outcome.status_code, outcome.answer, code=outcome.code)
+    # Of an earlier failure only the status is known here, and that is what the caller hears.
+    return Result(outcome.id, state, None, None, code="" if earlier else outcome.code)

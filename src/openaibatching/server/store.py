@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,9 +18,10 @@ from typing import Any, TypeVar, cast
 from psycopg.rows import class_row
 
 from openaibatching.server.config import LEASE_S
-from openaibatching.server.db import QUERIES, Connection, Database, execute, struct_row
+from openaibatching.server.db import QUERIES, Connection, Database, execute, struct_row, value
 from openaibatching.server.errors import LeaseLost
 from openaibatching.server.model import (
+    NO_TOKENS,
     REQUEST_STATES,
     Batch,
     Books,
@@ -29,8 +31,9 @@ from openaibatching.server.model import (
     Request,
     Result,
     Sent,
-    Stuck,
+    Tokens,
     Unanswered,
+    token_columns,
 )
 
 T = TypeVar("T")
@@ -66,6 +69,7 @@ async def accept_requests(conn: Connection, calls: Sequence[Call]) -> list[Reque
         "tokens": [c.tokens for c in calls],
         "inputs": [c.inputs for c in calls],
         "bodies": [c.body for c in calls],
+        "estimates": [c.estimate for c in calls],
         "answer_bytes_max": ANSWER_BYTES_INLINE,
     }
     cur = await execute(conn, "accept_requests", params, struct_row(Request))
@@ -105,7 +109,7 @@ async def read_finished_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> 
 async def find_by_upstream_id(conn: Connection, tenant: str, upstream_id: str) -> uuid.UUID | None:
     """The request whose answer has this id of OpenAI's."""
     params = {"tenant": tenant, "upstream_id": upstream_id}
-    return cast("uuid.UUID | None", await _value(conn, "find_by_upstream_id", params))
+    return cast("uuid.UUID | None", await value(conn, "find_by_upstream_id", params))
 
 
 async def list_requests(
@@ -124,17 +128,17 @@ async def list_requests(
 
 async def cancel_request(conn: Connection, id_: uuid.UUID) -> bool:
     """Cancel it if it is still queued."""
-    return await _value(conn, "cancel_request", {"id": id_}) is not None
+    return await value(conn, "cancel_request", {"id": id_}) is not None
 
 
 async def retry_request(conn: Connection, id_: uuid.UUID) -> bool:
     """Queue it again if it failed or was cancelled."""
-    return await _value(conn, "retry_request", {"id": id_}) is not None
+    return await value(conn, "retry_request", {"id": id_}) is not None
 
 
 async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
     """Forget it, with body and answer, if it has finished."""
-    return await _value(conn, "delete_request", {"id": id_}) is not None
+    return await value(conn, "delete_request", {"id": id_}) is not None
 
 
 # ----- form -----
@@ -142,18 +146,20 @@ async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An (endpoint, model) with queued requests. `queued_at` is that of the oldest one."""
+    """An (endpoint, model) with queued requests. `queued_at` is that of the oldest one; `flushed`:
+    it shall not wait for company."""
 
     endpoint: str
     model: str
     queued_at: datetime
+    flushed: bool
     token_limit: int | None
     now: datetime
 
 
 async def lock_model(conn: Connection, model: str) -> bool:
     """Whether this transaction may form batches of the model; false while another one does."""
-    return bool(await _value(conn, "lock_model", {"model": model}))
+    return bool(await value(conn, "lock_model", {"model": model}))
 
 
 async def list_groups(conn: Connection, now: datetime | None) -> list[Group]:
@@ -193,7 +199,7 @@ async def read_queue(conn: Connection, group: Group, limit: int) -> list[Queued]
 
 async def enqueued_tokens(conn: Connection, model: str) -> int:
     """Estimated input tokens of the model's batches that OpenAI has, or is about to have."""
-    return cast("int", await _value(conn, "enqueued_tokens", {"model": model}))
+    return cast("int", await value(conn, "enqueued_tokens", {"model": model}))
 
 
 async def lock_creates(conn: Connection) -> None:
@@ -203,32 +209,34 @@ async def lock_creates(conn: Connection) -> None:
 
 async def creates_last_hour(conn: Connection, now: datetime | None) -> int:
     """How many batch creations were sent in the last hour, by all servers."""
-    return cast("int", await _value(conn, "creates_last_hour", {"now": now}))
+    return cast("int", await value(conn, "creates_last_hour", {"now": now}))
 
 
 async def claim(conn: Connection, group: Group, seqs: Sequence[int]) -> int:
     """Make a batch of these requests, less those that were cancelled meanwhile; how many."""
     batch_id = uuid.uuid4()
-    requests = bytes_ = tokens = 0
+    taken: list[_Taken] = []
     for part in _parts(seqs):
         params = {"batch_id": batch_id, "seqs": part}
-        row = await (await execute(conn, "claim_requests", params)).fetchone()
-        assert row is not None
-        requests, bytes_, tokens = requests + row[0], bytes_ + row[1], tokens + row[2]
-    if requests:
-        await insert_batch(conn, batch_id, None, group, (requests, bytes_, tokens))
-    return requests
+        taken += await (await execute(conn, "claim_requests", params)).fetchall()
+    if taken:
+        await _insert_batch(conn, batch_id, None, group, taken)
+    return sum(requests for _, requests, _, _ in taken)
 
 
-async def insert_batch(
+_Taken = tuple[str, int, int, int]
+"""(tenant, requests, line bytes, tokens): what a batch took of a tenant's."""
+
+
+async def _insert_batch(
     conn: Connection,
     id_: uuid.UUID,
     parent_id: uuid.UUID | None,
     kind: Group | Batch,
-    sizes: tuple[int, int, int],
+    taken: Sequence[_Taken],
 ) -> None:
-    """Add a batch of this endpoint and model, of so many (requests, line bytes, tokens)."""
-    requests, bytes_, tokens = sizes
+    """Add a batch of this endpoint and model, with what it took of each tenant."""
+    requests, bytes_, tokens = (sum(sizes) for sizes in list(zip(*taken, strict=True))[1:])
     params = {
         "id": id_,
         "parent_id": parent_id,
@@ -239,6 +247,11 @@ async def insert_batch(
         "tokens": tokens,
     }
     await execute(conn, "insert_batch", params)
+    shares = Counter[str]()
+    for tenant, its, _, _ in taken:
+        shares[tenant] += its
+    whose = {"tenants": list(shares), "requests": list(shares.values())}
+    await execute(conn, "insert_shares", {"batch_id": id_, **whose})
 
 
 # ----- leases -----
@@ -293,7 +306,7 @@ async def release_batch(
         "wait": timedelta(seconds=wait_s),
         "now": now,
     }
-    if await _value(conn, "release_batch", params) is None:
+    if await value(conn, "release_batch", params) is None:
         raise LeaseLost(f"batch {batch.id}: it was taken before it was given back")
 
 
@@ -307,7 +320,7 @@ async def move_batch(
 ) -> None:
     """Run one of the named batch transitions. Raises LeaseLost if it found no row."""
     params = {"server": server, "id": batch.id, "lease": batch.leases, **values}
-    if await _value(conn, transition, params) is None:
+    if await value(conn, transition, params) is None:
         raise LeaseLost(f"batch {batch.id}: {transition} found it in other hands")
 
 
@@ -354,14 +367,17 @@ async def store_results(
         "status_codes": [r.status_code for r in results],
         "upstream_ids": [r.upstream_id for r in results],
         "answers": [r.answer for r in results],
+        "realtimes": [r.realtime for r in results],
         "refund": int(refund),
         "now": now,
     }
     rows = await (await execute(conn, "store_results", params)).fetchall()
-    await _count(conn, server, batch, dict(rows))
+    await _count(conn, server, batch, dict(rows), sum((r.tokens for r in results), NO_TOKENS))
 
 
-async def _count(conn: Connection, server: int, batch: Batch, moved: dict[str, int]) -> None:
+async def _count(
+    conn: Connection, server: int, batch: Batch, moved: dict[str, int], tokens: Tokens
+) -> None:
     await move_batch(
         conn,
         "count_results",
@@ -370,6 +386,7 @@ async def _count(conn: Connection, server: int, batch: Batch, moved: dict[str, i
         completed=moved.get("completed", 0),
         failed=moved.get("failed", 0),
         requeued=moved.get("queued", 0),
+        **token_columns(tokens),
     )
 
 
@@ -393,11 +410,11 @@ async def finish_collect(
 ) -> Books:
     """Every request of the batch has its result. Raises LeaseLost."""
     params = {"server": server, "id": batch.id, "lease": batch.leases, "now": now}
-    cur = await execute(conn, "finish_collect", params, class_row(Books))
-    books: Books | None = await cur.fetchone()
-    if books is None:
+    row = await (await execute(conn, "finish_collect", params)).fetchone()
+    if row is None:
         raise LeaseLost(f"batch {batch.id}: finish_collect found it in other hands")
-    return books
+    completed, failed, requeued, *tokens = row
+    return Books(completed, failed, requeued, Tokens(*tokens))
 
 
 async def split_batch(
@@ -412,10 +429,9 @@ async def split_batch(
             "batch_id": batch.id,
             "seqs": [request.seq for request in half],
         }
-        await execute(conn, "move_requests", params)
-        sizes = len(half), sum(r.line_bytes for r in half), sum(r.tokens for r in half)
-        await insert_batch(conn, to_batch_id, batch.id, batch, sizes)
-    await _count(conn, server, batch, {"queued": len(owed)})
+        taken = await (await execute(conn, "move_requests", params)).fetchall()
+        await _insert_batch(conn, to_batch_id, batch.id, batch, taken)
+    await _count(conn, server, batch, {"queued": len(owed)}, NO_TOKENS)
 
 
 async def note_event(conn: Connection, batch: Batch, note: str) -> None:
@@ -447,7 +463,7 @@ async def lower_limit(conn: Connection, model: str, tokens: int, now: datetime |
 async def raise_limit(conn: Connection, batch: Batch) -> bool:
     """Whether OpenAI has now taken a batch above the limit, which then is no longer below it."""
     params = {"model": batch.model, "tokens": batch.tokens}
-    return await _value(conn, "raise_limit", params) is not None
+    return await value(conn, "raise_limit", params) is not None
 
 
 # ----- housekeeping -----
@@ -462,32 +478,7 @@ async def forget(conn: Connection, ttl_days: float, limit: int, now: datetime | 
     return gone
 
 
-async def stuck_batches(conn: Connection, now: datetime | None) -> list[Stuck]:
-    """Batches that have stood in one state for longer than anything explains."""
-    return await (await execute(conn, "stuck_batches", {"now": now}, class_row(Stuck))).fetchall()
-
-
 async def fold_tally(conn: Connection) -> None:
-    """Add up the deltas of the counts."""
+    """Add up the deltas of the counts and of the reserves."""
     await execute(conn, "fold_tally", {})
-
-
-async def read_tally(conn: Connection) -> dict[tuple[str, str], int]:
-    """{("request" or "batch", state): how many there are}."""
-    rows = await (await execute(conn, "read_tally", {})).fetchall()
-    return {(what, state): n for what, state, n in rows}
-
-
-async def token_limits(conn: Connection) -> dict[str, int]:
-    """{model: the enqueued-token limit that is kept now}."""
-    return dict(await (await execute(conn, "token_limits", {})).fetchall())
-
-
-async def oldest_queued_s(conn: Connection) -> float:
-    """For how many seconds the oldest queued request has waited; 0 if there is none."""
-    return cast("float", await _value(conn, "oldest_queued", {}))
-
-
-async def _value(conn: Connection, name: str, params: dict[str, Any]) -> Any:
-    row = await (await execute(conn, name, params)).fetchone()
-    return None if row is None else row[0]
+    await execute(conn, "fold_reserve", {})

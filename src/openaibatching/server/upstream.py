@@ -31,7 +31,8 @@ from openaibatching.server.errors import (
     UpstreamRefused,
     UpstreamUnknown,
 )
-from openaibatching.server.model import METADATA_KEY
+from openaibatching.server.model import METADATA_KEY, Tokens
+from openaibatching.server.receipts import read_usage
 
 CALL_TIMEOUT_S = 60.0
 # A file may take minutes, but not one without a byte moving.
@@ -54,7 +55,9 @@ Endpoint = Literal["/v1/responses", "/v1/chat/completions", "/v1/embeddings", "/
 class UpstreamBatch:
     """What we need of OpenAI's batch object. File ids are None unless there is a file.
 
-    `errors` is its list of validation errors as JSON, or None.
+    `errors` is its list of validation errors as JSON, or None. `completed` and `failed` are its
+    counts, which were seen to lie: for people to watch. `tokens` are those that it charges; None
+    where it does not say.
     """
 
     id: str
@@ -62,6 +65,9 @@ class UpstreamBatch:
     output_file_id: str | None
     error_file_id: str | None
     errors: bytes | None
+    completed: int = 0
+    failed: int = 0
+    tokens: Tokens | None = None
 
 
 class Upstream:
@@ -236,7 +242,15 @@ def _batch(reply: Any) -> UpstreamBatch:
         output_file_id=reply.output_file_id or None,
         error_file_id=reply.error_file_id or None,
         errors=errors,
+        completed=_count(reply.request_counts, "completed"),
+        failed=_count(reply.request_counts, "failed"),
+        tokens=read_usage(reply.usage.to_json().encode()) if reply.usage else None,
     )
+
+
+def _count(counts: Any, name: str) -> int:
+    n = getattr(counts, name, None)
+    return n if isinstance(n, int) and 0 <= n < 2**31 else 0
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from datetime import timedelta
 from openaibatching.server import doubles, journal, store
 from openaibatching.server.context import Context, backoff_s, jittered
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
-from openaibatching.server.model import Batch
+from openaibatching.server.model import Batch, token_columns
 from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 
 log = journal.get()
@@ -56,6 +56,9 @@ async def watch_one(ctx: Context) -> bool:
                     output_file_id=seen.output_file_id,
                     error_file_id=seen.error_file_id,
                     errors=seen.errors,
+                    completed=seen.completed,
+                    failed=seen.failed,
+                    **token_columns(seen.tokens),
                     now=ctx.now(),
                 )
             else:
@@ -66,6 +69,8 @@ async def watch_one(ctx: Context) -> bool:
                     ctx.server,
                     batch,
                     status=seen.status,
+                    completed=seen.completed,
+                    failed=seen.failed,
                     wait=timedelta(seconds=wait),
                     turn=batch.next_at,
                     now=ctx.now(),

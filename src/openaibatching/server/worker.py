@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 
-from openaibatching.server import journal, store
+from openaibatching.server import journal, reports, store
 from openaibatching.server.collect import clean_one, collect_one
 from openaibatching.server.config import LEASE_S, Settings
 from openaibatching.server.context import Context, backoff_s
@@ -174,7 +174,7 @@ class Worker:
                 gone = await store.forget(conn, ttl_days, FORGET_AT_ONCE, self._ctx.now())
         async with self._ctx.database.transaction() as conn:
             await store.fold_tally(conn)
-            stuck = await store.stuck_batches(conn, self._ctx.now())
+            stuck = await reports.stuck_batches(conn, self._ctx.now())
         for batch in stuck:
             if batch.id not in self._stuck:  # once, not with each look
                 log.error("batch_stuck", **asdict(batch))

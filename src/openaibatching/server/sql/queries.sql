@@ -13,11 +13,14 @@
 with given as (
   select * from unnest(%(ids)b::uuid[], %(body_ids)b::uuid[], %(tenants)b::text[],
                        %(endpoints)b::text[], %(models)b::text[], %(line_bytes)b::int[],
-                       %(tokens)b::int[], %(inputs)b::int[], %(bodies)b::bytea[])
-       as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body)
+                       %(tokens)b::int[], %(inputs)b::int[], %(bodies)b::bytea[],
+                       %(estimates)b::numeric[])
+       as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body, estimate)
 ), new as (
-  insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs)
-  select id, body_id, tenant, endpoint, model, 'queued', line_bytes, tokens, inputs from given
+  insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs,
+                       estimate)
+  select id, body_id, tenant, endpoint, model, 'queued', line_bytes, tokens, inputs, estimate
+    from given
   on conflict (id) do nothing
   returning seq, id, body_id, tenant, endpoint, model, state, attempts, created_at
 ), stored as (
@@ -25,12 +28,12 @@ with given as (
 )
 select seq, id, body_id, tenant, endpoint, model, state, attempts, null::int as status_code,
        created_at, null::timestamptz as finished_at, null::text as batch_upstream_id,
-       null::bytea as answer
+       null::bytea as answer, null::numeric as realtime
   from new
 union all
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state), r.status_code, r.created_at, r.finished_at, b.upstream_id,
-       p.answer
+       p.answer, p.realtime
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq and r.finished_at is not null
@@ -40,7 +43,7 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
 -- name: read_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, p.answer
+       b.upstream_id as batch_upstream_id, p.answer, p.realtime
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq and r.finished_at is not null
@@ -54,7 +57,7 @@ select id from request where id = any(%(ids)b::uuid[]) and finished_at is not nu
 -- name: read_finished_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, p.answer
+       b.upstream_id as batch_upstream_id, p.answer, p.realtime
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq
@@ -70,7 +73,7 @@ select id from request where upstream_id = %(upstream_id)s::text and tenant = %(
 -- walk all tenants' requests backwards, in the hope of finding some soon.
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, null::bytea as answer
+       b.upstream_id as batch_upstream_id, null::bytea as answer, null::numeric as realtime
   from unnest(%(states)b::text[]) as s(state)
  cross join lateral (
    select * from request
@@ -111,11 +114,14 @@ delete from request where id = %(id)s::uuid and finished_at is not null returnin
 select pg_try_advisory_xact_lock(hashtextextended(%(model)s::text, 9487)) as locked;
 
 -- name: list_groups
--- Every (endpoint, model) that has queued requests and is not held, and since when.
+-- Every (endpoint, model) that has queued requests and is not held, and since when. `flushed`: some
+-- tenant wants what it had queued by then to be sent at once.
 select g.endpoint, g.model, min(g.queued_at) as queued_at,
+       coalesce(bool_or(g.queued_at <= f.at), false) as flushed,
        limit_at(l, coalesce(%(now)s::timestamptz, now())) as token_limit,
        coalesce(%(now)s::timestamptz, now()) as now
   from queue_head g left join model_limit l on l.model = g.model
+  left join flush f on f.tenant = g.tenant
  where coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
  group by g.endpoint, g.model, l
  order by min(g.queued_at);
@@ -159,14 +165,20 @@ select pg_advisory_xact_lock(9487, 0);
 -- request: queued -> in_progress
 with claimed as (
   update request set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
-   where seq = any(%(seqs)b::bigint[]) and state = 'queued' returning line_bytes, tokens)
-select count(*), coalesce(sum(line_bytes), 0)::bigint, coalesce(sum(tokens), 0)::bigint from claimed;
+   where seq = any(%(seqs)b::bigint[]) and state = 'queued' returning tenant, line_bytes, tokens)
+select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint from claimed group by tenant;
 
 -- name: insert_batch
 -- batch: (none) -> claimed
 insert into batch (id, parent_id, state, endpoint, model, requests, bytes, tokens)
 values (%(id)s::uuid, %(parent_id)s::uuid, 'claimed', %(endpoint)s::text, %(model)s::text,
         %(requests)s::int, %(bytes)s::bigint, %(tokens)s::bigint);
+
+-- name: insert_shares
+-- Whose requests the batch has.
+insert into share (tenant, batch_id, requests)
+select tenant, %(batch_id)s::uuid, requests
+  from unnest(%(tenants)b::text[], %(requests)b::int[]) as t(tenant, requests);
 
 -- ===== leases =====
 
@@ -303,7 +315,8 @@ select r.id, p.body from request r join payload p using (seq)
 -- name: note_status
 -- `turn` is the turn that was taken: a webhook that came during the look has given it another.
 update batch
-   set upstream_status = %(status)s::text,
+   set upstream_status = %(status)s::text, upstream_completed = %(completed)s::int,
+       upstream_failed = %(failed)s::int,
        tries = case when upstream_status = %(status)s::text then tries + 1 else 0 end,
        next_at = case when next_at = %(turn)s::timestamptz
                       then coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval
@@ -319,6 +332,9 @@ update batch
    set state = 'ended', tries = 0, upstream_status = %(status)s::text,
        output_file_id = %(output_file_id)s::text, error_file_id = %(error_file_id)s::text,
        errors = %(errors)s::bytea, ended_at = coalesce(%(now)s::timestamptz, now()),
+       upstream_completed = %(completed)s::int, upstream_failed = %(failed)s::int,
+       input_tokens = %(input_tokens)s::bigint, cached_tokens = %(cached_tokens)s::bigint,
+       output_tokens = %(output_tokens)s::bigint, reasoning_tokens = %(reasoning_tokens)s::bigint,
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'submitted'
@@ -338,8 +354,8 @@ returning pg_notify('openaibatching', 'submitted');
 -- A second result for the same request changes nothing. `refund`: OpenAI did not execute it.
 with given as (
   select * from unnest(%(ids)b::uuid[], %(states)b::text[], %(status_codes)b::int[],
-                       %(upstream_ids)b::text[], %(answers)b::bytea[])
-       as t(id, state, status_code, upstream_id, answer)
+                       %(upstream_ids)b::text[], %(answers)b::bytea[], %(realtimes)b::numeric[])
+       as t(id, state, status_code, upstream_id, answer, realtime)
 ), moved as (
   update request r
      set state = given.state,
@@ -351,9 +367,9 @@ with given as (
                             then coalesce(%(now)s::timestamptz, now()) end
     from given
    where r.id = given.id and r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
-  returning r.seq, r.state, given.answer
+  returning r.seq, r.state, given.answer, given.realtime
 ), answered as (
-  update payload p set answer = moved.answer
+  update payload p set answer = moved.answer, realtime = moved.realtime
     from moved where p.seq = moved.seq and moved.answer is not null
 )
 select state, count(*) as n from moved group by state;
@@ -361,26 +377,33 @@ select state, count(*) as n from moved group by state;
 -- name: count_results
 update batch
    set completed = completed + %(completed)s::int, failed = failed + %(failed)s::int,
-       requeued = requeued + %(requeued)s::int
+       requeued = requeued + %(requeued)s::int,
+       input_tokens = input_tokens - %(input_tokens)s::bigint,
+       cached_tokens = cached_tokens - %(cached_tokens)s::bigint,
+       output_tokens = output_tokens - %(output_tokens)s::bigint,
+       reasoning_tokens = reasoning_tokens - %(reasoning_tokens)s::bigint
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'ended'
 returning id;
 
 -- name: read_attempts
-select id, attempts, status_code from request
+select id, attempts, status_code, tenant from request
  where batch_id = %(batch_id)s::uuid and state = 'in_progress' and id = any(%(ids)b::uuid[]);
 
 -- name: read_unanswered
 -- What a batch still owes, in the order of its lines, with the last real reason if there is one.
-select r.seq, r.id, r.attempts, r.status_code, r.line_bytes, r.tokens, r.created_at
+select r.seq, r.id, r.attempts, r.status_code, r.line_bytes, r.tokens, r.created_at, r.tenant
   from request r
  where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
  order by r.seq;
 
 -- name: move_requests
 -- From a refused batch to one of its halves: still in progress.
-update request set batch_id = %(to_batch_id)s::uuid
- where seq = any(%(seqs)b::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress';
+with moved as (
+  update request set batch_id = %(to_batch_id)s::uuid
+   where seq = any(%(seqs)b::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress'
+  returning tenant, line_bytes, tokens)
+select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint from moved group by tenant;
 
 -- name: retry_download
 update batch set downloads = downloads + 1
@@ -394,7 +417,8 @@ update batch set state = 'collected', tries = 0, next_at = coalesce(%(now)s::tim
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'ended'
-returning completed, failed, requeued;
+returning completed, failed, requeued, coalesce(input_tokens, 0), coalesce(cached_tokens, 0),
+          coalesce(output_tokens, 0), coalesce(reasoning_tokens, 0);
 
 -- name: note_event
 insert into event (batch_id, note) values (%(batch_id)s::uuid, %(note)s::text);
@@ -471,30 +495,6 @@ delete from model_limit
        < coalesce(%(now)s::timestamptz, now()) - interval '1 day';
 
 -- name: fold_tally
-with gone as (delete from tally returning what, state, n)
-insert into tally select what, state, sum(n) from gone group by what, state having sum(n) <> 0;
-
--- ===== metrics =====
-
--- name: read_tally
-select what, state, sum(n)::bigint as n from tally group by what, state;
-
--- name: stuck_batches
--- In OpenAI's hands for longer than its window of 24 hours and an hour of grace, or in ours for an
--- hour, which only a fault explains (or 2,000 creations an hour that are not enough).
-select id, state, model, upstream_id, since, tries
-  from (select batch.*, coalesce(ended_at, submitted_at, created_at) as since from batch
-         where state <> 'closed') as b
- where since < coalesce(%(now)s::timestamptz, now())
-               - case when state = 'submitted' then interval '25 hours' else interval '1 hour' end
- order by since;
-
--- name: token_limits
-select model, limit_at(l, now()) from model_limit l where limit_at(l, now()) is not null;
-
--- name: oldest_queued
-select coalesce(extract(epoch from now() - min(queued_at)), 0)::float8 as seconds from queue_head;
-
--- name: ping
--- Reading is not enough: a failover may have left us on a standby.
-select not current_setting('transaction_read_only')::boolean as writable;
+with gone as (delete from tally returning what, tenant, state, n)
+insert into tally (what, tenant, state, n)
+select what, tenant, state, sum(n) from gone group by what, tenant, state having sum(n) <> 0;

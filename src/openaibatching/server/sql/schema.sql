@@ -1,4 +1,4 @@
--- version: 1
+-- version: 2
 --
 -- The heart of openaibatching: two nouns, a request and a batch, and how they travel.
 --
@@ -10,7 +10,8 @@
 --
 -- Bodies and answers live in `payload`, apart from `request`: a state change never rewrites a
 -- body. History (`event`) and counts (`tally`) are written by statement-level triggers, so no
--- code can forget them. Every transition of a batch, and every end of a request, is announced
+-- code can forget them. What it cost (`spending`) and what went wrong (`failure`) are added up by
+-- the statement that stores the answers, so each counts once. Every transition of a batch, and every end of a request, is announced
 -- by NOTIFY openaibatching; a lost notification only costs time, since everyone also looks.
 --
 -- All of it stands in a schema of its own, so that a database may be shared.
@@ -48,6 +49,15 @@ create table batch (
   completed       int not null default 0,
   failed          int not null default 0,
   requeued        int not null default 0,
+  -- OpenAI's own counts at the last look: for people to watch, nothing is decided by them.
+  upstream_completed  int not null default 0,
+  upstream_failed     int not null default 0,
+  -- Tokens that OpenAI counted, less those of the answers that are stored: in the end, what was
+  -- paid for answers that nobody got. Null: OpenAI told nothing.
+  input_tokens        bigint,
+  cached_tokens       bigint,
+  output_tokens       bigint,
+  reasoning_tokens    bigint,
   created_at      timestamptz not null default now(),
   attempted_at    timestamptz,                 -- the last upload or create that was sent
   submitted_at    timestamptz,
@@ -66,6 +76,18 @@ create table batch (
 create index batch_by_turn on batch (state, next_at) where state <> 'closed';
 create index batch_by_attempt on batch (attempted_at);
 create index batch_by_end on batch (closed_at) where state = 'closed';
+create index batch_by_duration on batch (ended_at) where upstream_status = 'completed';
+
+-- Who a batch belongs to: each tenant that has requests in it, and how many. `seq` is the order in
+-- which a tenant's batches were made.
+create table share (
+  tenant    text not null,
+  seq       bigint generated always as identity,
+  batch_id  uuid not null,
+  requests  int not null check (requests > 0),
+  primary key (tenant, seq)
+);
+create index share_by_batch on share (batch_id);
 
 -- One call, one answer. Narrow, because it is updated often.
 create table request (
@@ -82,6 +104,7 @@ create table request (
   line_bytes   int not null,
   tokens       int not null,
   inputs       int not null,
+  estimate     numeric,                        -- USD that it may cost; only where a budget is set
   status_code  int,                            -- of the answer, or of the last failure
   upstream_id  text,                           -- the id in OpenAI's answer
   created_at   timestamptz not null default now(),
@@ -117,9 +140,10 @@ select endpoint, model, tenant, queued_at from head;
 -- The canonical body as it is sent, and the answer as OpenAI wrote it: raw bytes, never
 -- decoded by the database. No foreign key: both rows are written and deleted by one statement.
 create table payload (
-  seq     bigint primary key,
-  body    bytea not null,
-  answer  bytea
+  seq       bigint primary key,
+  body      bytea not null,
+  answer    bytea,
+  realtime  numeric                            -- USD of the answer in real time, if the price is known
 );
 -- Bodies are short-lived and already small: compressing them would cost the door more than
 -- it saves the disk, but answers of images or embeddings are worth it.
@@ -159,11 +183,70 @@ create index event_by_request on event (request_seq) where request_seq is not nu
 create index event_by_batch on event (batch_id) where request_seq is null;  -- its own events
 
 -- Counts by state, as deltas: whoever changes rows only appends, so no two commits wait for
--- each other. `fold_tally` adds them up now and then; a reader sums a handful of rows.
+-- each other. `fold_tally` adds them up now and then; a reader sums a handful of rows. A batch is
+-- nobody's alone: its tenant is ''.
 create table tally (
-  what   text not null,
-  state  text not null,
-  n      bigint not null
+  what    text not null,
+  tenant  text not null default '',
+  state   text not null,
+  n       bigint not null
+);
+
+-- What the unfinished requests of a tenant may cost by their estimates, as deltas like `tally`.
+create table reserve (
+  tenant  text not null,
+  usd     numeric not null
+);
+
+-- What was answered, hour by hour, and its price in USD. It outlives the requests: paid is paid.
+-- `lost` answers were paid for and never came.
+create table spending (
+  tenant            text not null,
+  hour              timestamptz not null,
+  endpoint          text not null,
+  model             text not null,
+  answers           bigint not null default 0,
+  unpriced          bigint not null default 0,  -- of these, answers of models without a known price
+  input_tokens      bigint not null default 0,
+  cached_tokens     bigint not null default 0,  -- among the input
+  output_tokens     bigint not null default 0,
+  reasoning_tokens  bigint not null default 0,  -- among the output
+  realtime          numeric not null default 0, -- what the answers would have cost in real time
+  paid              numeric not null default 0, -- by batch, with what was paid and lost
+  lost              numeric not null default 0, -- of that, for answers that never came
+  primary key (tenant, hour, endpoint, model)
+);
+
+-- What failed for good, hour by hour and by reason, with the last one as an example.
+create table failure (
+  tenant       text not null,
+  hour         timestamptz not null,
+  endpoint     text not null,
+  model        text not null,
+  status_code  int not null,
+  code         text not null,                  -- OpenAI's, '' where it gave none
+  n            bigint not null,
+  example      uuid not null,
+  primary key (tenant, hour, endpoint, model, status_code, code)
+);
+
+-- A tenant's wish that what is queued by now waits for no more company.
+create table flush (
+  tenant  text primary key,
+  at      timestamptz not null
+);
+
+-- Keys that callers present, beside those of BATCH_SERVER_API_KEY. A key is random and long, so its
+-- SHA-256 is as good as a slow hash. Any change is announced, and every server reads them anew.
+create table api_key (
+  id            uuid primary key default gen_random_uuid(),
+  tenant        text not null check (tenant ~ '^[A-Za-z0-9._-]{1,64}$'),
+  name          text not null,
+  hint          text not null,                 -- its first characters, to tell it by
+  digest        bytea not null unique check (octet_length(digest) = 32),
+  created_at    timestamptz not null default now(),
+  last_used_at  timestamptz,
+  revoked_at    timestamptz                    -- may lie ahead: the old key of a rotated one
 );
 
 -- Whether a batch may be taken. A lease ends by time (its server is paused), or with the session in
@@ -179,7 +262,9 @@ create function request_inserted() returns trigger language plpgsql
 set search_path = openaibatching as $$
 begin
   insert into event (request_seq, new_state) select seq, state from new_rows;
-  insert into tally select 'request', state, count(*) from new_rows group by state;
+  insert into tally select 'request', tenant, state, count(*) from new_rows group by tenant, state;
+  insert into reserve
+    select tenant, sum(estimate) from new_rows where estimate is not null group by tenant;
   return null;
 end $$;
 
@@ -192,9 +277,17 @@ begin
     select n.seq, n.batch_id, o.state, n.state
       from new_rows n join old_rows o using (seq) where n.state <> o.state;
   insert into tally
-    select 'request', state, sum(n) from (
-      select state, 1 as n from new_rows union all select state, -1 from old_rows) as moved
-     group by state having sum(n) <> 0;
+    select 'request', tenant, state, sum(n) from (
+      select tenant, state, 1 as n from new_rows
+      union all select tenant, state, -1 from old_rows) as moved
+     group by tenant, state having sum(n) <> 0;
+  if exists (select from new_rows where estimate is not null) then
+    insert into reserve
+      select tenant, sum(usd) from (
+        select tenant, estimate as usd from new_rows where finished_at is null
+        union all select tenant, -estimate from old_rows where finished_at is null) as moved
+       where usd is not null group by tenant having sum(usd) <> 0;
+  end if;
   -- No statement changes what has finished already, so old rows need not be asked.
   if exists (select from new_rows where finished_at is not null) then
     perform pg_notify('openaibatching', 'finished');
@@ -207,7 +300,7 @@ set search_path = openaibatching as $$
 begin
   delete from payload using old_rows where payload.seq = old_rows.seq;
   delete from event using old_rows where event.request_seq = old_rows.seq;
-  insert into tally select 'request', state, -count(*) from old_rows group by state;
+  insert into tally select 'request', tenant, state, -count(*) from old_rows group by tenant, state;
   return null;
 end $$;
 
@@ -215,7 +308,7 @@ create function batch_inserted() returns trigger language plpgsql
 set search_path = openaibatching as $$
 begin
   insert into event (batch_id, new_state) select id, state from new_rows;
-  insert into tally select 'batch', state, count(*) from new_rows group by state;
+  insert into tally select 'batch', '', state, count(*) from new_rows group by state;
   perform pg_notify('openaibatching', state) from (select distinct state from new_rows) as s;
   return null;
 end $$;
@@ -227,7 +320,7 @@ begin
     select n.id, o.state, n.state, n.upstream_status
       from new_rows n join old_rows o using (id) where n.state <> o.state;
   insert into tally
-    select 'batch', state, sum(n) from (
+    select 'batch', '', state, sum(n) from (
       select state, 1 as n from new_rows union all select state, -1 from old_rows) as moved
      group by state having sum(n) <> 0;
   perform pg_notify('openaibatching', state) from (
@@ -240,7 +333,22 @@ create function batch_deleted() returns trigger language plpgsql
 set search_path = openaibatching as $$
 begin
   delete from event using old_rows where event.batch_id = old_rows.id and request_seq is null;
-  insert into tally select 'batch', state, -count(*) from old_rows group by state;
+  delete from share using old_rows where share.batch_id = old_rows.id;
+  insert into tally select 'batch', '', state, -count(*) from old_rows group by state;
+  return null;
+end $$;
+
+create function keys_changed() returns trigger language plpgsql as $$
+begin
+  if tg_op <> 'UPDATE' or new.revoked_at is distinct from old.revoked_at then
+    perform pg_notify('openaibatching', 'keys');
+  end if;
+  return null;
+end $$;
+
+create function flush_wished() returns trigger language plpgsql as $$
+begin
+  perform pg_notify('openaibatching', 'queued');
   return null;
 end $$;
 
@@ -256,5 +364,9 @@ create trigger updated after update on batch referencing old table as old_rows n
   for each statement execute function batch_updated();
 create trigger deleted after delete on batch referencing old table as old_rows
   for each statement execute function batch_deleted();
+create trigger changed after insert or update or delete on api_key
+  for each row execute function keys_changed();
+create trigger wished after insert or update on flush
+  for each statement execute function flush_wished();
 
-insert into meta (version) values (1);
+insert into meta (version) values (2);

@@ -1,0 +1,57 @@
+"""What the answers cost, and to whom: one typed function a query of money.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from openaibatching.server.db import Connection, execute
+from openaibatching.server.model import Batch, Failed, Spent
+
+
+async def add_spending(
+    conn: Connection, batch: Batch, spent: Sequence[Spent], now: datetime | None
+) -> None:
+    """Charge tenants what answers of the batch cost, in this hour."""
+    if not spent:
+        return
+    params = {
+        "endpoint": batch.endpoint,
+        "model": batch.model,
+        "tenants": [s.tenant for s in spent],
+        "answers": [s.answers for s in spent],
+        "unpriced": [s.unpriced for s in spent],
+        "input_tokens": [s.tokens.input for s in spent],
+        "cached_tokens": [s.tokens.cached for s in spent],
+        "output_tokens": [s.tokens.output for s in spent],
+        "reasoning_tokens": [s.tokens.reasoning for s in spent],
+        "realtime": [s.realtime for s in spent],
+        "paid": [s.paid for s in spent],
+        "lost": [s.lost for s in spent],
+        "now": now,
+    }
+    await execute(conn, "add_spending", params)
+
+
+async def add_failures(
+    conn: Connection, batch: Batch, failed: Sequence[Failed], now: datetime | None
+) -> None:
+    """Count what failed for good, in this hour."""
+    if not failed:
+        return
+    params = {
+        "endpoint": batch.endpoint,
+        "model": batch.model,
+        "tenants": [f.tenant for f in failed],
+        "status_codes": [f.status_code for f in failed],
+        "codes": [f.code for f in failed],
+        "ns": [f.n for f in failed],
+        "examples": [f.example for f in failed],
+        "now": now,
+    }
+    await execute(conn, "add_failures", params)
+
+
+async def read_shares(conn: Connection, batch: Batch) -> list[tuple[str, int]]:
+    """(tenant, requests) of each tenant that the batch has requests of."""
+    return await (await execute(conn, "read_shares", {"batch_id": batch.id})).fetchall()

@@ -1,0 +1,42 @@
+-- What the answers cost, and to whom: written in the transactions that store them, so that each
+-- counts once. `spending` and `failure` are explained in schema.sql.
+
+-- name: read_shares
+select tenant, requests from share where batch_id = %(batch_id)s::uuid order by tenant;
+
+-- name: add_spending
+-- In one order everywhere, so that two servers never wait for each other in a circle.
+insert into spending as s (tenant, hour, endpoint, model, answers, unpriced, input_tokens,
+       cached_tokens, output_tokens, reasoning_tokens, realtime, paid, lost)
+select tenant, date_trunc('hour', coalesce(%(now)s::timestamptz, now()), 'UTC'),
+       %(endpoint)s::text, %(model)s::text, answers, unpriced, input_tokens, cached_tokens,
+       output_tokens, reasoning_tokens, realtime, paid, lost
+  from unnest(%(tenants)b::text[], %(answers)b::bigint[], %(unpriced)b::bigint[],
+              %(input_tokens)b::bigint[], %(cached_tokens)b::bigint[],
+              %(output_tokens)b::bigint[], %(reasoning_tokens)b::bigint[],
+              %(realtime)b::numeric[], %(paid)b::numeric[], %(lost)b::numeric[])
+       as t(tenant, answers, unpriced, input_tokens, cached_tokens, output_tokens,
+            reasoning_tokens, realtime, paid, lost)
+ order by tenant
+on conflict (tenant, hour, endpoint, model) do update
+   set answers = s.answers + excluded.answers, unpriced = s.unpriced + excluded.unpriced,
+       input_tokens = s.input_tokens + excluded.input_tokens,
+       cached_tokens = s.cached_tokens + excluded.cached_tokens,
+       output_tokens = s.output_tokens + excluded.output_tokens,
+       reasoning_tokens = s.reasoning_tokens + excluded.reasoning_tokens,
+       realtime = s.realtime + excluded.realtime, paid = s.paid + excluded.paid,
+       lost = s.lost + excluded.lost;
+
+-- name: add_failures
+insert into failure as f (tenant, hour, endpoint, model, status_code, code, n, example)
+select tenant, date_trunc('hour', coalesce(%(now)s::timestamptz, now()), 'UTC'),
+       %(endpoint)s::text, %(model)s::text, status_code, code, n, example
+  from unnest(%(tenants)b::text[], %(status_codes)b::int[], %(codes)b::text[], %(ns)b::bigint[],
+              %(examples)b::uuid[]) as t(tenant, status_code, code, n, example)
+ order by tenant, status_code, code
+on conflict (tenant, hour, endpoint, model, status_code, code) do update
+   set n = f.n + excluded.n, example = excluded.example;
+
+-- name: fold_reserve
+with gone as (delete from reserve returning tenant, usd)
+insert into reserve select tenant, sum(usd) from gone group by tenant having sum(usd) <> 0;

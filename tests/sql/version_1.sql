@@ -1,0 +1,260 @@
+-- version: 1
+--
+-- The heart of openaibatching: two nouns, a request and a batch, and how they travel.
+--
+--   caller -> request(queued) -> batch(claimed .. submitted) -> batch(ended) -> request(done)
+--
+-- The rows are the only channel between the steps. Each step takes rows in one state and leaves
+-- them in the next (queries.sql, one statement a transition, guarded by the old state), so the
+-- service may stop after any statement and start again anywhere.
+--
+-- Bodies and answers live in `payload`, apart from `request`: a state change never rewrites a
+-- body. History (`event`) and counts (`tally`) are written by statement-level triggers, so no
+-- code can forget them. Every transition of a batch, and every end of a request, is announced
+-- by NOTIFY openaibatching; a lost notification only costs time, since everyone also looks.
+--
+-- All of it stands in a schema of its own, so that a database may be shared.
+
+create schema if not exists openaibatching;
+set search_path = openaibatching;
+
+create table meta (
+  one      boolean primary key default true check (one),
+  version  int not null
+);
+
+-- What is sent to OpenAI at once. `id` is our key: it names the input file and stands in the
+-- upstream batch's metadata, so that work of unknown outcome can be found again.
+create table batch (
+  id              uuid primary key default gen_random_uuid(),
+  parent_id       uuid,                        -- the refused batch that this one is a half of
+  state           text not null check (state in ('claimed', 'uploading', 'uploaded', 'creating',
+                                                 'submitted', 'ended', 'collected', 'closed')),
+  endpoint        text not null,
+  model           text not null,
+  requests        int not null check (requests > 0),
+  bytes           bigint not null,             -- of the lines as they will be written
+  tokens          bigint not null,             -- estimated input tokens, see call.py
+  tries           int not null default 0,      -- looks or failures in this state: paces the next
+  uploads         int not null default 0,      -- above 1: a stray file of ours may be upstream
+  creates         int not null default 0,      -- not refused; above 1: so may a second batch
+  downloads       int not null default 0,      -- readings of the result files that were broken
+  upstream_id     text unique,
+  upstream_status text,                        -- the last that OpenAI told
+  input_file_id   text,
+  output_file_id  text,
+  error_file_id   text,
+  errors          bytea,                       -- OpenAI's reasons for refusing, a JSON list
+  completed       int not null default 0,
+  failed          int not null default 0,
+  requeued        int not null default 0,
+  created_at      timestamptz not null default now(),
+  attempted_at    timestamptz,                 -- the last upload or create that was sent
+  submitted_at    timestamptz,
+  ended_at        timestamptz,
+  closed_at       timestamptz,
+  next_at         timestamptz not null default now(),   -- when it wants to be looked at
+  lease_by        int,                         -- the server that works on it, see take_batch
+  lease_until     timestamptz,
+  leases          int not null default 0,      -- how often it was leased: only the last one counts
+  -- A half-finished batch is impossible, and its books balance.
+  check ((state = 'closed') = (closed_at is not null)),
+  check (state not in ('uploaded', 'creating', 'submitted') or input_file_id is not null),
+  check (state <> 'submitted' or upstream_id is not null),
+  check (state not in ('collected', 'closed') or completed + failed + requeued = requests)
+);
+create index batch_by_turn on batch (state, next_at) where state <> 'closed';
+create index batch_by_attempt on batch (attempted_at);
+create index batch_by_end on batch (closed_at) where state = 'closed';
+
+-- One call, one answer. Narrow, because it is updated often.
+create table request (
+  seq          bigint generated always as identity primary key,
+  id           uuid not null unique,           -- its identity: a hash, see call.py
+  body_id      uuid not null,                  -- the identity of the body alone
+  tenant       text not null,
+  endpoint     text not null,
+  model        text not null,
+  state        text not null
+               check (state in ('queued', 'in_progress', 'completed', 'failed', 'cancelled')),
+  batch_id     uuid,
+  attempts     int not null default 0 check (attempts >= 0),
+  line_bytes   int not null,
+  tokens       int not null,
+  inputs       int not null,
+  status_code  int,                            -- of the answer, or of the last failure
+  upstream_id  text,                           -- the id in OpenAI's answer
+  created_at   timestamptz not null default now(),
+  queued_at    timestamptz not null default now(),
+  finished_at  timestamptz,
+  check ((state in ('completed', 'failed', 'cancelled')) = (finished_at is not null)),
+  check (state <> 'queued' or batch_id is null),
+  check (state <> 'in_progress' or batch_id is not null),
+  check (state not in ('completed', 'failed') or status_code is not null)
+);
+create index request_queue on request (endpoint, model, tenant, queued_at, seq)
+  where state = 'queued';
+create index request_in_batch on request (batch_id, seq) where state = 'in_progress';
+create index request_by_tenant on request (tenant, state, seq);
+create index request_by_upstream_id on request (upstream_id) where upstream_id is not null;
+create index request_by_end on request (finished_at) where finished_at is not null;
+
+-- The oldest queued request of each (endpoint, model, tenant): a walk from group to group along the
+-- index, so its cost is the number of groups, not of requests.
+create view queue_head as
+with recursive head as (
+  (select endpoint, model, tenant, queued_at from request where state = 'queued'
+    order by endpoint, model, tenant, queued_at, seq limit 1)
+  union all
+  select n.endpoint, n.model, n.tenant, n.queued_at from head cross join lateral (
+    select endpoint, model, tenant, queued_at from request
+     where state = 'queued'
+       and (endpoint, model, tenant) > (head.endpoint, head.model, head.tenant)
+     order by endpoint, model, tenant, queued_at, seq limit 1) as n
+)
+select endpoint, model, tenant, queued_at from head;
+
+-- The canonical body as it is sent, and the answer as OpenAI wrote it: raw bytes, never
+-- decoded by the database. No foreign key: both rows are written and deleted by one statement.
+create table payload (
+  seq     bigint primary key,
+  body    bytea not null,
+  answer  bytea
+);
+-- Bodies are short-lived and already small: compressing them would cost the door more than
+-- it saves the disk, but answers of images or embeddings are worth it.
+alter table payload alter column body set storage external;
+
+-- How often OpenAI may have executed a request: a batch that is not created yet does not count.
+create function sendings(attempts int, batch_state text) returns int language sql immutable
+return attempts - coalesce((batch_state in ('claimed', 'uploading', 'uploaded'))::int, 0);
+
+-- What every model's enqueued-token limit is, learned from OpenAI's own refusals.
+create table model_limit (
+  model       text primary key,
+  told        bigint,                          -- as OpenAI said it; null: it gave no number
+  told_at     timestamptz,
+  lowered     bigint,                          -- by us, when our estimates were too low for it
+  lowered_at  timestamptz,                     -- it doubles with each hour from here
+  held_until  timestamptz not null default now(),
+  check ((told is null) = (told_at is null)),
+  check ((lowered is null) = (lowered_at is null))
+);
+
+-- The limit to keep at a time: the lower of the two. 62 doublings are as good as none at all.
+create function limit_at(l model_limit, at timestamptz) returns bigint language sql immutable
+return least(l.told, least(l.lowered::numeric * 2 ^ least(62,
+         floor(extract(epoch from at - l.lowered_at) / 3600)), 9e18)::bigint);
+
+create table event (
+  seq          bigint generated always as identity primary key,
+  at           timestamptz not null default now(),
+  request_seq  bigint,
+  batch_id     uuid,
+  old_state    text,
+  new_state    text,
+  note         text
+);
+create index event_by_request on event (request_seq) where request_seq is not null;
+create index event_by_batch on event (batch_id) where request_seq is null;  -- its own events
+
+-- Counts by state, as deltas: whoever changes rows only appends, so no two commits wait for
+-- each other. `fold_tally` adds them up now and then; a reader sums a handful of rows.
+create table tally (
+  what   text not null,
+  state  text not null,
+  n      bigint not null
+);
+
+-- Whether a batch may be taken. A lease ends by time (its server is paused), or with the session in
+-- which its server holds an advisory lock on its own number (it was killed).
+create function is_free(lease_by int, lease_until timestamptz, at timestamptz) returns boolean
+language sql stable
+return lease_by is null or lease_until < at or not exists (
+  select from pg_locks
+   where locktype = 'advisory' and classid = 9487 and objid = lease_by::oid and granted
+     and database = (select oid from pg_database where datname = current_database()));
+
+create function request_inserted() returns trigger language plpgsql
+set search_path = openaibatching as $$
+begin
+  insert into event (request_seq, new_state) select seq, state from new_rows;
+  insert into tally select 'request', state, count(*) from new_rows group by state;
+  return null;
+end $$;
+
+-- A session plans a trigger's statements once, for as many rows as changed the first time: the plan
+-- for one row, a nested loop, would take minutes for the 50,000 rows of a batch.
+create function request_updated() returns trigger language plpgsql
+set search_path = openaibatching set enable_nestloop = off as $$
+begin
+  insert into event (request_seq, batch_id, old_state, new_state)
+    select n.seq, n.batch_id, o.state, n.state
+      from new_rows n join old_rows o using (seq) where n.state <> o.state;
+  insert into tally
+    select 'request', state, sum(n) from (
+      select state, 1 as n from new_rows union all select state, -1 from old_rows) as moved
+     group by state having sum(n) <> 0;
+  -- No statement changes what has finished already, so old rows need not be asked.
+  if exists (select from new_rows where finished_at is not null) then
+    perform pg_notify('openaibatching', 'finished');
+  end if;
+  return null;
+end $$;
+
+create function request_deleted() returns trigger language plpgsql
+set search_path = openaibatching as $$
+begin
+  delete from payload using old_rows where payload.seq = old_rows.seq;
+  delete from event using old_rows where event.request_seq = old_rows.seq;
+  insert into tally select 'request', state, -count(*) from old_rows group by state;
+  return null;
+end $$;
+
+create function batch_inserted() returns trigger language plpgsql
+set search_path = openaibatching as $$
+begin
+  insert into event (batch_id, new_state) select id, state from new_rows;
+  insert into tally select 'batch', state, count(*) from new_rows group by state;
+  perform pg_notify('openaibatching', state) from (select distinct state from new_rows) as s;
+  return null;
+end $$;
+
+create function batch_updated() returns trigger language plpgsql
+set search_path = openaibatching as $$
+begin
+  insert into event (batch_id, old_state, new_state, note)
+    select n.id, o.state, n.state, n.upstream_status
+      from new_rows n join old_rows o using (id) where n.state <> o.state;
+  insert into tally
+    select 'batch', state, sum(n) from (
+      select state, 1 as n from new_rows union all select state, -1 from old_rows) as moved
+     group by state having sum(n) <> 0;
+  perform pg_notify('openaibatching', state) from (
+    select distinct n.state from new_rows n join old_rows o using (id)
+     where n.state <> o.state) as s;
+  return null;
+end $$;
+
+create function batch_deleted() returns trigger language plpgsql
+set search_path = openaibatching as $$
+begin
+  delete from event using old_rows where event.batch_id = old_rows.id and request_seq is null;
+  insert into tally select 'batch', state, -count(*) from old_rows group by state;
+  return null;
+end $$;
+
+create trigger inserted after insert on request referencing new table as new_rows
+  for each statement execute function request_inserted();
+create trigger updated after update on request referencing old table as old_rows new table as new_rows
+  for each statement execute function request_updated();
+create trigger deleted after delete on request referencing old table as old_rows
+  for each statement execute function request_deleted();
+create trigger inserted after insert on batch referencing new table as new_rows
+  for each statement execute function batch_inserted();
+create trigger updated after update on batch referencing old table as old_rows new table as new_rows
+  for each statement execute function batch_updated();
+create trigger deleted after delete on batch referencing old table as old_rows
+  for each statement execute function batch_deleted();
+
+insert into meta (version) values (1);
