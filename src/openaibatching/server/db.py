@@ -69,7 +69,7 @@ def sql_text(name: str) -> str:
     return resources.files("openaibatching.server").joinpath("sql", name).read_text("utf-8")
 
 
-QUERY_FILES = ("queries.sql", "money.sql", "reports.sql")
+QUERY_FILES = ("queries.sql", "money.sql", "reports.sql", "page.sql")
 QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
 """{name: statement} of these files; no name is in two of them (a test says so)."""
 
