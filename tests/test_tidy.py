@@ -27,13 +27,17 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
-            "openapi_parts receipts"
+            "openapi_parts receipts key_text key_memory"
         ),
     ),
-    ("the rim: the database and OpenAI", True, "db store money reports embedded upstream"),
+    ("the rim: the database and OpenAI", True, "db store money reports keys embedded upstream"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
-    ("who calls the flow", True, "worker incoming door roll bulk_out bulk api connections"),
+    (
+        "who calls the flow",
+        True,
+        "worker keyring sessions incoming door roll bulk_out bulk api connections",
+    ),
     ("put together", True, "service"),
 )
 
