@@ -27,13 +27,19 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
-            "openapi_parts receipts words summary charts tales render"
+            "openapi_parts receipts key_text key_memory "
+            "words summary charts tales render"
         ),
     ),
-    ("the rim: the database and OpenAI", True, "db store money reports rows embedded upstream"),
+    ("the rim: the database and OpenAI", True, "db store money reports keys rows embedded upstream"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
-    ("who calls the flow", True, "worker incoming door steering visitor looks routes roll bulk_out bulk api connections"),
+    (
+        "who calls the flow",
+        True,
+        "worker keyring sessions incoming door roll bulk_out bulk api connections "
+        "steering visitor looks routes",
+    ),
     ("put together", True, "service"),
 )
 

@@ -6,8 +6,6 @@ test holds the two together.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -227,22 +225,3 @@ def parse_keys(text: str) -> dict[str, str]:
     if not all(_presentable(key) for key in keys.values()):
         raise ConfigError("BATCH_SERVER_API_KEY must hold printable ASCII without spaces")
     return keys
-
-
-class Keyring:
-    """Which tenant a presented key belongs to."""
-
-    def __init__(self, keys: dict[str, str]) -> None:
-        self._tenants = {_digest(key): tenant for tenant, key in keys.items()}
-
-    def tenant(self, key: str) -> str | None:
-        """The tenant of `key`, or None. Takes the same time for every wrong key."""
-        presented, found = _digest(key), None
-        for digest, tenant in self._tenants.items():
-            if hmac.compare_digest(digest, presented):
-                found = tenant
-        return found
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -312,3 +312,14 @@ class Failed:
     code: str
     n: int
     example: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key of the database, as a server knows it. `ends_in_s` seconds after it was read it ends;
+    None: not that anybody knew."""
+
+    id: uuid.UUID
+    tenant: str
+    digest: bytes
+    ends_in_s: float | None

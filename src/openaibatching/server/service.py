@@ -23,7 +23,7 @@ from anyio.from_thread import start_blocking_portal
 
 from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
-from openaibatching.server.config import DEFAULT_TENANT, Keyring, Settings, parse_keys
+from openaibatching.server.config import DEFAULT_TENANT, Settings, parse_keys
 from openaibatching.server.connections import Connections, allow_files
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session, migrate
@@ -31,6 +31,7 @@ from openaibatching.server.deliver import Deliverer
 from openaibatching.server.door import Door
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.server.errors import ConfigError, StoppedEarly
+from openaibatching.server.keyring import Keyring
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
 
@@ -138,8 +139,9 @@ class Service:
         self.worker = Worker(self.ctx)
         self._acceptor = Acceptor(self.database)
         self._deliverer = Deliverer(self.database)
-        self._session = Session(url, self.ctx.server, self._heard)
-        door = Door(self.ctx, Keyring(server_keys), self._acceptor, self._deliverer)
+        self._keyring = Keyring(server_keys, self.database)
+        self._session = Session(url, self.ctx.server, self._heard, self._keyring.cut_off)
+        door = Door(self.ctx, self._keyring, self._acceptor, self._deliverer)
         self._connections = Connections()
         self._server = _uvicorn(settings, api.build(door), self._connections)
         self._socket = listening
@@ -156,6 +158,8 @@ class Service:
     def _heard(self, payload: str) -> None:
         if payload in ("", "finished"):
             self._deliverer.finished()
+        if payload in ("", "keys"):
+            self._keyring.changed()
         self.worker.wake(payload)
 
     async def start(self) -> None:
@@ -167,6 +171,7 @@ class Service:
             self._deliverer.run(),
             self.worker.run(),
             self._connections.run(),
+            self._keyring.run(),
             self._server.serve(sockets=[self._socket]),
         )
         self._tasks = [asyncio.create_task(part) for part in background]
@@ -196,6 +201,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._keyring.close()
         await self.ctx.upstream.close()
         await self.database.close()
 
