@@ -31,7 +31,11 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
             "words summary charts tales render"
         ),
     ),
-    ("the rim: the database and OpenAI", True, "db store money reports keys rows embedded upstream"),
+    (
+        "the rim: the database and OpenAI",
+        True,
+        "db store money reports keys rows embedded upstream",
+    ),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-NOW = 1_795_356_000  # 2026-11-22 12:00 UTC... the hour is what matters
+NOW = 1_795_356_000  # 22 November 2026, 14:00 UTC
 Json = dict[str, Any]
 
 NO_COST: Json = {

@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from openaibatching.server import errors, overview as reports_overview, replies, steering, store
+from openaibatching.server import errors, replies, steering, store
+from openaibatching.server import overview as whole
 from openaibatching.server.door import Door
 from openaibatching.server.model import REQUEST_STATES, Request, request_id
 from openaibatching.server.page import charts, rows, tales
 from openaibatching.server.page.summary import summary
 from openaibatching.server.page.words import clock, duration
+from openaibatching.server.receipts import BATCH_PRICE
 
 LIST_ROWS = 50
 EXCERPT_BYTES = 20_000
@@ -25,8 +27,8 @@ Shown = dict[str, Any]
 
 async def overview(door: Door, tenant: str) -> Shown:
     """The first page: all of a tenant's work."""
-    stats = await reports_overview.stats(door, tenant)
-    by_day = await reports_overview.costs(door, tenant, charts.DAYS, ["day"])
+    stats = await whole.stats(door, tenant)
+    by_day = await whole.costs(door, tenant, charts.DAYS, ["day"])
     said = summary(stats, door.ctx.settings.batch_linger_s)
     return {
         "title": said.title,
@@ -67,7 +69,7 @@ async def request(door: Door, tenant: str, name: str) -> Shown:
     """One request's whole story. Raises NotFound."""
     found = await steering.find(door, tenant, name, whole=False)
     excerpts = await door.read(lambda conn: rows.read_excerpts(conn, found.seq, EXCERPT_BYTES))
-    story = await reports_overview.events(door, found)
+    story = await whole.events(door, found)
     batches = [event["batch"] for event in story["data"] if event["batch"]]
     body, answer = None, None
     if excerpts is not None:
@@ -75,14 +77,19 @@ async def request(door: Door, tenant: str, name: str) -> Shown:
         answer = _excerpt(excerpts.answer, excerpts.answer_bytes)
     cost = None
     if found.realtime is not None:
-        cost = replies.cost(found.realtime, found.realtime * replies.BATCH_PRICE)
+        cost = replies.cost(found.realtime, found.realtime * BATCH_PRICE)
     return {
         "title": request_id(found.id),
         "level": {"failed": "bad", "completed": "good"}.get(found.state, "plain"),
         "request": _described(found),
         "story": await _now(door, tenant, found, batches),
         "cost": cost,
-        "events": [_told(event) for event in story["data"][:EVENTS_MAX]],
+        "events": [
+            _told(
+                event["of"], event["from"], event["to"], event["at"], event["note"], event["batch"]
+            )
+            for event in story["data"][:EVENTS_MAX]
+        ],
         "more_events": story["has_more"] or len(story["data"]) > EVENTS_MAX,
         "body": body,
         "answer": answer,
@@ -101,7 +108,7 @@ async def _now(door: Door, tenant: str, found: Request, batches: list[str]) -> A
         return "It is not sent."
     said = f"It has waited for {duration(now - found.created_at.timestamp())}."
     if found.state == "in_progress" and batches:
-        said = (await reports_overview.batch(door, tenant, batches[-1]))["reason"]
+        said = (await whole.batch(door, tenant, batches[-1]))["reason"]
     expected = door.eta(found)
     if expected is None:
         return f"{said} When its answer comes cannot be told: OpenAI takes up to 24 hours."
@@ -122,23 +129,24 @@ def _excerpt(part: bytes | None, whole: int | None) -> Shown | None:
 
 async def batch(door: Door, tenant: str, name: str) -> Shown:
     """One batch and its story. Raises NotFound."""
-    found = await reports_overview.batch(door, tenant, name)
+    found = await whole.batch(door, tenant, name)
     id_ = uuid.UUID(found["id"])
     steps = await door.read(lambda conn: rows.batch_events(conn, id_, EVENTS_MAX))
     events = [
-        {"at": step.at.timestamp(), "note": step.note,
-         "said": tales.step("batch", step.old_state, step.new_state)}
+        _told("batch", step.old_state, step.new_state, step.at.timestamp(), step.note)
         for step in steps
-    ]  # fmt: skip
+    ]
     return {"title": f"Batch for {found['model']}", "batch": found, "events": events}
 
 
-def _told(event: Shown) -> Shown:
-    of, old, new = event["of"], event["from"], event["to"]
+def _told(
+    of: str, old: str | None, new: str | None, at: float, note: str | None, batch: str | None = None
+) -> Shown:
+    """One step, in words; with a link to the batch where the request goes into it."""
     return {
-        "at": event["at"],
+        "at": at,
         "of": of,
         "said": tales.step(of, old, new),
-        "batch": event["batch"] if (of, old, new) == ("request", "queued", "in_progress") else None,
-        "note": event["note"],
+        "note": note if tales.has_news(new) else None,
+        "batch": batch if (of, new) == ("request", "in_progress") else None,
     }

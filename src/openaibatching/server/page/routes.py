@@ -65,10 +65,15 @@ class Visit:
         """What the action that led here has done; "" after none."""
         return SAID.get(self.http.query_params.get("said", ""), "")
 
-    def show(self, template: str, status: int = 200, **given: object) -> Response:
+    def show(self, template: str, status: int = 200, /, **given: object) -> Response:
         """A page of this tenant's."""
         html = render.page(template, **{"tenant": self.tenant, "here": "", **given})
         return HTMLResponse(html, status, HEADERS)
+
+    def tell(self, status: int, title: str, words: str, **given: object) -> Response:
+        """A page that only says something."""
+        told = {"title": title, "words": words, "level": "plain", "live": False}
+        return self.show("message.html", status, **told, **given)
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -81,8 +86,6 @@ def _guarded(handler: Handler) -> Handler:
             return await handler(door, http)
         except errors.DatabaseUnavailable:
             return _away()
-        except errors.NotFound as error:
-            return _message(404, "Not found", str(error))
         except errors.Refusal as error:
             return _message(error.http_status, "That did not work", str(error))
         except ClientDisconnect:
@@ -101,7 +104,13 @@ def _signed_in(page: Callable[[Visit], Awaitable[Response]]) -> Handler:
         tenant = await visitor.tenant(door, http)
         if tenant is None:
             return visitor.ask_to_sign_in(http)
-        return await page(Visit(door, http, tenant))
+        visit = Visit(door, http, tenant)
+        try:
+            return await page(visit)
+        except errors.NotFound as error:
+            return visit.tell(404, "Not found", str(error))
+        except errors.InvalidParameter as error:
+            return visit.tell(400, "That did not work", str(error))
 
     return _guarded(run)
 
@@ -185,10 +194,9 @@ async def _search(visit: Visit) -> Response:
         return RedirectResponse(f"/{kind}/{quote(given, safe='')}", 303, HEADERS)
     words = (
         f"Nothing of yours is called “{sought}”. A request is found by its id (batchreq_…) or by "
-        "OpenAI’s (resp_…, chatcmpl-…), a batch by its number or by OpenAI’s (batch_…)."
+        "OpenAI's (resp_…, chatcmpl-…), a batch by its number or by OpenAI's (batch_…)."
     )
-    return visit.show("message.html", 404, title="Not found", words=words, level="plain",
-                      live=False, query=sought)  # fmt: skip
+    return visit.tell(404, "Not found", words, query=sought)
 
 
 def _is_uuid(text: str) -> bool:

@@ -88,15 +88,18 @@ def _waiting(stats: Json, linger_s: float) -> Markup:
 
 def _in_flight(stats: Json) -> list[Markup]:
     now, said = stats["created_at"], []
-    there = [batch for batch in stats["batches"] if batch["status"] == "submitted"]
-    if there:
-        said.append(_at_openai(there, now))
-    on_the_way = sum(batch["status"] in NOT_YET_SENT for batch in stats["batches"])
+    well = [batch for batch in stats["batches"] if not batch["stuck"]]
+    working = [batch for batch in well if batch["status"] == "submitted"]
+    if working:
+        said.append(_at_openai(working, now))
+    on_the_way = sum(batch["status"] in NOT_YET_SENT for batch in well)
     if on_the_way:
         said.append(
-            Markup("{} on the way there.").format(f"{plural(on_the_way, 'batch')} {_is(on_the_way)}")
+            Markup("{} on the way there.").format(
+                f"{plural(on_the_way, 'batch')} {_is(on_the_way)}"
+            )
         )
-    coming = sum(batch["status"] == "ended" for batch in stats["batches"])
+    coming = sum(batch["status"] == "ended" for batch in well)
     if coming:
         said.append(Markup("The answers of {} are being read.").format(plural(coming, "batch")))
     return said
@@ -178,11 +181,11 @@ def _stuck(batch: Json, now: int) -> Trouble:
     what = Markup("<a href='/batches/{}'>A batch of {} for {}</a> has stood still since {}.")
     if batch["status"] == "submitted":
         do = Markup(
-            "Look at {} in OpenAI’s dashboard. Cancelled there, it gives back what it has, and"
+            "Look at {} in OpenAI's dashboard. Cancelled there, it gives back what it has, and"
             " the rest is sent again."
         ).format(batch["batch_id"])
     else:
-        do = Markup("The server’s log has the reason of each try: look for this batch’s number.")
+        do = Markup("The server's log has the reason of each try: look for this batch's number.")
     return Trouble(
         "bad",
         what.format(batch["id"], plural(batch["requests"], "request"), batch["model"],
@@ -203,7 +206,7 @@ def _unsent(batch: Json, now: int) -> Trouble:
         ),
         batch["reason"],
         _next_try(batch, now),
-        Markup("If the reason is the key or the account, mend it there; nothing is lost meanwhile."),
+        Markup("If it is the key or the account, mend it there; nothing is lost meanwhile."),
     )  # fmt: skip
 
 
@@ -227,10 +230,10 @@ def _held(group: Json, now: int) -> Trouble:
     until = Markup("It goes on when OpenAI has finished some of what it has.")
     if group["until"]:
         until = Markup("It goes on at {}.").format(clock(group["until"], now))
-    do = "Nothing: it goes on by itself."
+    do = Markup("Nothing: it goes on by itself.")
     if group["reason"] == "held":
-        do = "If the reason is the account’s quota, top it up; else nothing: it goes on by itself."
-    return Trouble("warn", what, group["detail"], until, Markup(do))
+        do = Markup("If it is the account's quota, top it up; else nothing: it goes on by itself.")
+    return Trouble("warn", what, group["detail"], until, do)
 
 
 def _overdue(group: Json, now: int, linger_s: float) -> bool:
@@ -246,7 +249,7 @@ def _late(group: Json, now: int, linger_s: float) -> Trouble:
         ),
         group["detail"],
         Markup("No time is known."),
-        Markup("See in the server’s log why it forms no batches."),
+        Markup("See in the server's log why it forms no batches."),
     )  # fmt: skip
 
 
@@ -258,7 +261,7 @@ def _over_budget(stats: Json) -> list[Trouble]:
     return [
         Trouble(
             "bad",
-            Markup("The day’s budget of {} is used up: new calls are refused.").format(
+            Markup("The day's budget of {} is used up: new calls are refused.").format(
                 money(budget["usd_day"])
             ),
             f"{money(budget['spent'])} is paid, {money(budget['reserved'])} is what the requests"

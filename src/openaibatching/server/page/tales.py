@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-STEPS = {
+STEPS: dict[tuple[str, str | None, str | None], str] = {
     ("request", None, "queued"): "Asked, and queued.",
     ("request", "queued", "in_progress"): "Put into a",
     ("request", "queued", "cancelled"): "Cancelled.",
@@ -38,6 +39,11 @@ def step(of: str, old: str | None, new: str | None) -> str:
     return STEPS.get((of, old, new), NOTE if new is None else f"{old} → {new}")
 
 
+def has_news(new: str | None) -> bool:
+    """Whether a step's note says more than the one before: OpenAI's status does where it changed."""
+    return new in (None, "submitted", "ended")
+
+
 def error(answer: bytes | None) -> str:
     """What OpenAI's error says, as `code: message`; "" if it says nothing that can be read."""
     try:
@@ -54,8 +60,6 @@ def error(answer: bytes | None) -> str:
 def text(part: bytes, whole: int) -> str:
     """JSON as people read it: indented if it is all there, as it stands if it was cut."""
     if len(part) == whole:
-        try:
+        with suppress(msgspec.DecodeError):
             part = msgspec.json.format(part, indent=2)
-        except msgspec.DecodeError:
-            pass
     return part.decode("utf-8", "replace")

@@ -24,7 +24,7 @@ def plural(n: int, noun: str) -> str:
 
 def money(usd: float) -> str:
     """$0, $0.0042, $3.20, $1,204: enough digits to see that it is not nothing."""
-    sign, size = ("−" if usd < 0 else ""), abs(usd)
+    sign, size = ("-" if usd < 0 else ""), abs(usd)
     if size == 0:
         return "$0"
     if size >= 1000:
@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
 def clock(at: float | None, now: float) -> Markup:
     """A moment, in UTC as sent; page.js makes it the reader's own time. None is a dash."""
     if at is None:
-        return Markup("–")
+        return Markup("&ndash;")
     moment, today = (datetime.fromtimestamp(t, UTC) for t in (at, now))
     day = "" if moment.date() == today.date() else f"{moment.day} {moment:%b} "
     iso = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
