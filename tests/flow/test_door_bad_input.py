@@ -146,7 +146,6 @@ async def test_a_wrong_method_is_told_the_right_ones(quiet: Door) -> None:
 
 
 PATHS = [
-    "/",
     "/v1",
     "/v1/",
     "/v1/responses/",

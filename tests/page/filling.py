@@ -10,6 +10,8 @@ from typing import Any
 
 import psycopg
 
+from openaibatching.server import key_text
+
 ENDPOINT = "/v1/responses"
 
 _BATCH = """
@@ -53,6 +55,8 @@ select %(tenant)s, date_trunc('hour', now()) - h * interval '1 hour', %(endpoint
 _FAILURE = """
 insert into failure (tenant, hour, endpoint, model, status_code, code, n, example)
 values (%s, date_trunc('hour', now()) - %s * interval '1 hour', %s, %s, %s, %s, %s, %s)
+on conflict (tenant, hour, endpoint, model, status_code, code)
+do update set n = failure.n + excluded.n, example = excluded.example
 """
 _TALLY = "insert into tally (what, tenant, state, n) values ('request', %s, %s, %s)"
 _ERROR = (
@@ -114,6 +118,19 @@ class Filling:
         self.requests(340, "in_progress", batch_id=first, age_s=3700)
         self.batch(model="gpt-4o", requests=1900, completed=1702, age_s=5400)
         self.failed(41)
+
+    def key(self) -> str:
+        """A key of the tenant's in the database."""
+        key = key_text.new_key()
+        digest, hint = key_text.digest(key), key_text.hint(key)
+        self._run("insert into api_key (tenant, name, hint, digest) values (%s, 'page', %s, %s)",
+                  [self._tenant, hint, digest])  # fmt: skip
+        return key
+
+    def revoke(self, key: str) -> None:
+        """From now on it is none."""
+        statement = "update api_key set revoked_at = now() where digest = %s"
+        self._run(statement, [key_text.digest(key)])
 
     def trouble(self) -> dict[str, str]:
         """One of each that does not go well; the ids of its batches by what is wrong."""

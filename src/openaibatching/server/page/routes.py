@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from openaibatching.server.page import looks, render, visitor
 
 log = journal.get()
 
+LOOK_S = 4.0
+"""Whoever looks hears after so long that the database does not answer."""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -83,8 +86,10 @@ def _guarded(handler: Handler) -> Handler:
         try:
             if http.method == "POST" and not visitor.is_from_here(http):
                 return _message(403, "Refused", "This form was not sent by a page of this server.")
-            return await handler(door, http)
-        except errors.DatabaseUnavailable:
+            # Looking may be given up at any moment; acting runs to its end.
+            async with asyncio.timeout(LOOK_S if http.method != "POST" else None):
+                return await handler(door, http)
+        except (errors.DatabaseUnavailable, TimeoutError):
             return _away()
         except errors.Refusal as error:
             return _message(error.http_status, "That did not work", str(error))

@@ -40,7 +40,7 @@ def step(of: str, old: str | None, new: str | None) -> str:
 
 
 def has_news(new: str | None) -> bool:
-    """Whether a step's note says more than the one before: OpenAI's status does where it changed."""
+    """Whether a step's note is news: OpenAI's status is, where it may have changed."""
     return new in (None, "submitted", "ended")
 
 
