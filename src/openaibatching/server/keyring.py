@@ -26,7 +26,7 @@ from openaibatching.server.model import KnownKey
 
 log = journal.get()
 
-LOOK_S = 10.0
+LOOK_S = 5.0
 """How often the keys are read even if nothing was heard, and uses are written."""
 RETRY_S = 0.5
 CLOSE_S = 1.0
