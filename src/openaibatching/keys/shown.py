@@ -25,7 +25,7 @@ def made(new: Made, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_described(new.stored) | {"key": new.key}, indent=2))
         return
-    print(new.key)
+    print(new.key, flush=True)  # before the words, where both go to one place
     stored = new.stored
     print(
         f"The key '{stored.name}' of tenant '{stored.tenant}', id {stored.id}. It is not shown "
