@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from openaibatching.run import command as run
 
             return run.main(arguments[1:])
+        if command == "keys":
+            from openaibatching.keys import command as keys
+
+            return keys.main(arguments[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("openaibatching"):
             raise
@@ -39,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the service")
     commands.add_parser("run", help="send a batch input file to the service, and get its answers")
+    commands.add_parser("keys", help="make, list, rotate and revoke the keys that callers present")
     commands.add_parser("simulate", help="run OpenAI's side alone, for trying and testing")
     commands.add_parser("demo", help="server, database and simulator at once: one call, answered")
     parser.parse_args(arguments)

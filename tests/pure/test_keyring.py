@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hmac
+import time
 import uuid
 
 import pytest
 
 from openaibatching.server import key_text
 from openaibatching.server.db import Database
+from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.key_memory import KeyMemory
 from openaibatching.server.key_text import MARK_BYTES
 from openaibatching.server.keyring import Keyring
@@ -57,6 +59,27 @@ def test_a_new_key_has_the_form_of_a_key_and_its_hint_gives_little_away() -> Non
 @pytest.mark.parametrize("near", ["ob_", "ob_" + "a" * 42, "ob_" + "a" * 44, "ob_" + "ä" * 43])
 def test_what_has_not_the_form_of_a_key_is_not_looked_for(near: str) -> None:
     assert key_text.FORM.fullmatch(near) is None
+
+
+async def test_in_doubt_a_stored_key_is_neither_good_nor_wrong_without_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("openaibatching.server.keyring.OUTAGE_S_MAX", 0.0)
+    ring = keyring("one")
+    with pytest.raises(DatabaseUnavailable):
+        await ring.tenant(key_text.new_key())
+    assert await ring.tenant("one") == "tenant1"
+    assert await ring.tenant("two") is None
+
+
+async def test_a_stored_key_is_known_by_memory_alone() -> None:
+    key, memory = key_text.new_key(), KeyMemory()
+    memory.changed()
+    memory.learn([known(key)], time.monotonic(), memory.changes)
+    ring = Keyring({}, Database(NOWHERE), memory)
+    assert await ring.tenant(key) == "tenant"
+    assert await ring.tenant(key_text.new_key()) is None
+    assert len(memory.uses()) == 1
 
 
 # ----- what is remembered of the database -----

@@ -184,6 +184,15 @@ class Database:
         return row is not None and bool(row[0])
 
 
+@asynccontextmanager
+async def one_transaction(url: str) -> AsyncIterator[Connection]:
+    """As `Database.transaction`, on a connection of its own: for a command that has no server."""
+    async with outages_named(), await AsyncConnection.connect(url, **CONNECTION) as conn:
+        await _configure(conn)
+        async with conn.transaction():
+            yield conn
+
+
 async def _configure(conn: Connection) -> None:
     await conn.execute("set search_path = openaibatching")
     # A server that is paused in the middle of a transaction must not hold up the others.

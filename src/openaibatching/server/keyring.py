@@ -26,7 +26,7 @@ from openaibatching.server.model import KnownKey
 
 log = journal.get()
 
-LOOK_S = 10.0
+LOOK_S = 5.0
 """How often the keys are read even if nothing was heard, and uses are written."""
 RETRY_S = 0.5
 CLOSE_S = 1.0
@@ -129,20 +129,16 @@ class Keyring:
                 await self._read()
                 await self._write_uses()
             except DatabaseUnavailable:  # the worker says so
-                await self._retry()
+                await asyncio.sleep(RETRY_S)
+                self._woken.set()
             except Exception:
                 log.exception("step_failed", step="keyring")
-                await self._retry()
 
     async def close(self) -> None:
         """Write what was used since the last time, if the database is there."""
         with suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._write_uses()
-
-    async def _retry(self) -> None:
-        await asyncio.sleep(RETRY_S)
-        self._woken.set()
 
     async def _read(self) -> None:
         changes, now = self._memory.changes, time.monotonic()

@@ -24,7 +24,7 @@ from anyio.from_thread import start_blocking_portal
 from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.budget import Budget
-from openaibatching.server.config import DEFAULT_TENANT, Settings, parse_keys
+from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
 from openaibatching.server.connections import Connections, allow_files
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session, migrate
@@ -71,7 +71,7 @@ def _make_key(path: Path) -> bool:
 
 
 @asynccontextmanager
-async def database_url(settings: Settings) -> AsyncIterator[str]:
+async def database_url(settings: DatabaseSettings) -> AsyncIterator[str]:
     """POSTGRES_URL, or that of the embedded PostgreSQL, which runs as long as this context."""
     if settings.postgres_url is not None:
         yield settings.postgres_url.get_secret_value()

@@ -24,3 +24,22 @@ with used as (
 )
 update api_key set last_used_at = greatest(last_used_at, now() - make_interval(secs => used.ago_s))
   from used where api_key.id = used.id;
+
+-- ===== openaibatching keys =====
+
+-- name: create_key
+insert into api_key (tenant, name, hint, digest)
+values (%(tenant)s, %(name)s, %(hint)s, %(digest)b)
+returning id, tenant, name, hint, created_at, last_used_at, revoked_at, false as ended;
+
+-- name: list_keys
+select id, tenant, name, hint, created_at, last_used_at, revoked_at,
+       coalesce(revoked_at <= now(), false) as ended
+  from api_key order by created_at, id;
+
+-- name: end_key
+-- Only one that is as it was seen: of two who rotate a key at once, one has to look again.
+update api_key set revoked_at = now() + make_interval(secs => %(in_s)s::float8)
+ where id = %(id)s and revoked_at is not distinct from %(revoked_at)s::timestamptz
+returning id, tenant, name, hint, created_at, last_used_at, revoked_at,
+          revoked_at <= now() as ended;
