@@ -17,12 +17,13 @@ ENDPOINT = "/v1/responses"
 _BATCH = """
 insert into batch (id, state, endpoint, model, requests, bytes, tokens, tries, upstream_id,
                    upstream_status, input_file_id, upstream_completed, upstream_failed, created_at,
-                   submitted_at, next_at)
+                   submitted_at, next_at, trouble, troubled_at)
 values (%(id)s, %(state)s, %(endpoint)s, %(model)s, %(requests)s, 1000, 1000, %(tries)s,
         %(upstream_id)s, %(upstream_status)s, 'file-1', %(completed)s, %(failed)s,
         now() - %(age_s)s * interval '1 second',
         case when %(state)s = 'submitted' then now() - %(age_s)s * interval '1 second' end,
-        now() + interval '1 hour')
+        now() + interval '1 hour', %(trouble)s::text,
+        case when %(trouble)s::text is not null then now() - interval '25 minutes' end)
 """
 _SHARE = "insert into share (tenant, batch_id, requests) values (%s, %s, %s)"
 _REQUESTS = """
@@ -64,6 +65,11 @@ _ERROR = (
     b'"type":"invalid_request_error","param":"input","code":"context_length_exceeded"}}'
 )
 
+WRONG_KEY = (
+    "OpenAI answered 401 invalid_api_key (check OPENAI_API_KEY, OPENAI_ORG_ID and "
+    "OPENAI_PROJECT_ID)"
+)
+
 
 class Filling:
     """Rows of one tenant. Nothing is announced: the server sees them when it looks."""
@@ -82,7 +88,8 @@ class Filling:
         values = {
             "id": uuid.uuid4(), "state": "submitted", "endpoint": ENDPOINT, "model": "gpt-4o-mini",
             "requests": 3400, "tries": 3, "upstream_id": f"batch_{uuid.uuid4().hex}",
-            "upstream_status": "in_progress", "completed": 0, "failed": 0, "age_s": 3600, **given,
+            "upstream_status": "in_progress", "completed": 0, "failed": 0, "age_s": 3600,
+            "trouble": None, **given,
         }  # fmt: skip
         if values["state"] != "submitted":
             values |= {"upstream_id": None, "upstream_status": None}
@@ -135,10 +142,12 @@ class Filling:
     def trouble(self) -> dict[str, str]:
         """One of each that does not go well; the ids of its batches by what is wrong."""
         stuck = self.batch(model="gpt-4.1", requests=900, completed=860, age_s=26 * 3600)
-        unsent = self.batch(model="o3-mini", requests=412, state="claimed", tries=7, age_s=1900)
+        unsent = self.batch(model="o3-mini", requests=412, state="claimed", tries=7, age_s=1900,
+                            trouble=WRONG_KEY)  # fmt: skip
         self.requests(30, "queued", model="gpt-4.1-mini", age_s=900)
         self._run(
-            "insert into model_limit (model, held_until) values (%s, now() + interval '20 minutes')"
+            "insert into model_limit (model, held_until, held_for)"
+            " values (%s, now() + interval '20 minutes', 'insufficient_quota')"
             " on conflict (model) do update set held_until = excluded.held_until",
             ["gpt-4.1-mini"],
         )

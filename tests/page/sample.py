@@ -34,6 +34,7 @@ def batch(**given: Any) -> Json:
         "endpoint": "/v1/responses", "model": "gpt-4o-mini", "requests": 3400,
         "own_requests": 3400, "request_counts": {"total": 3400, "completed": 1200, "failed": 3},
         "requeued": 0, "tries": 4, "stuck": False, "reason": "OpenAI works on it.",
+        "trouble_since": None,
         "created_at": NOW - 3700, "submitted_at": NOW - 3600, "ended_at": None, "closed_at": None,
         "next_look_at": NOW + 30, "estimated_completion_at": NOW + 1800, **given,
     }  # fmt: skip

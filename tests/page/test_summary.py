@@ -78,12 +78,20 @@ def test_a_stuck_batch_is_the_headline_with_why_until_when_and_what_to_do(number
 
 
 def test_a_batch_that_cannot_be_sent_is_told_long_before_it_counts_as_stuck() -> None:
-    bad = batch(status="claimed", submitted_at=None, tries=7, next_look_at=NOW + 240)
+    why = "The last try failed, because OpenAI answered 401."
+    bad = batch(status="claimed", submitted_at=None, next_look_at=NOW + 240, reason=why,
+                trouble_since=NOW - 600)  # fmt: skip
     said = told(busy(batches=[bad]))
     assert (said.level, said.title) == ("warn", "Nothing is stuck, but some of it has to wait")
-    assert "could not be sent, 7 times so far" in text(said.troubles[0].what)
+    assert text(said.troubles[0].what).endswith("gpt-4o-mini cannot be sent since 13:50 UTC.")
+    assert said.troubles[0].why == why
     assert text(said.troubles[0].until) == "It is looked at again at 14:04 UTC."
-    assert told(busy(batches=[{**bad, "tries": 1}])).level == "good", "one failure is everyday"
+    assert told(busy(batches=[{**bad, "trouble_since": NOW - 5}])).level == "good", "everyday"
+
+
+def test_a_batch_at_openai_that_cannot_be_looked_at_is_told() -> None:
+    said = told(busy(batches=[batch(trouble_since=NOW - 600)]))
+    assert "cannot be looked after since 13:50 UTC" in text(said.troubles[0].what)
 
 
 @pytest.mark.parametrize("reason", ["held", "token_limit", "creations_full"])

@@ -296,14 +296,23 @@ async def renew_leases(conn: Connection, server: int, leases: Sequence[Lease]) -
 
 
 async def release_batch(
-    conn: Connection, server: int, batch: Batch, wait_s: float, now: datetime | None
+    conn: Connection,
+    server: int,
+    batch: Batch,
+    wait_s: float,
+    now: datetime | None,
+    trouble: str | None = None,
 ) -> None:
-    """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost."""
+    """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost.
+
+    `trouble`: why it failed this time, for people to read; None if it did not.
+    """
     params = {
         "server": server,
         "id": batch.id,
         "lease": batch.leases,
         "wait": timedelta(seconds=wait_s),
+        "trouble": trouble,
         "now": now,
     }
     if await value(conn, "release_batch", params) is None:
@@ -444,9 +453,11 @@ async def defer_request(conn: Connection, id_: uuid.UUID, now: datetime | None) 
     await execute(conn, "defer_request", {"id": id_, "now": now})
 
 
-async def hold_model(conn: Connection, model: str, hold_s: float, now: datetime | None) -> None:
-    """Form none of the model's batches for `hold_s` seconds."""
-    params = {"model": model, "hold": timedelta(seconds=hold_s), "now": now}
+async def hold_model(
+    conn: Connection, model: str, hold_s: float, why: str | None, now: datetime | None
+) -> None:
+    """Form none of the model's batches for `hold_s` seconds. `why`: OpenAI's code, if any."""
+    params = {"model": model, "hold": timedelta(seconds=hold_s), "why": why, "now": now}
     await execute(conn, "hold_model", params)
 
 

@@ -40,7 +40,7 @@ async def watch_one(ctx: Context) -> bool:
             poll_s = ctx.settings.batch_poll_s
             wait_s = backoff_s(batch.tries, first=poll_s, most=poll_s * GROWTH_MAX)
             log.warning("poll_failed", **batch.names, **journal.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s)
+            await ctx.postpone(batch, wait_s, journal.trouble(error))
             return True
         async with ctx.database.transaction() as conn:
             if seen.status in TERMINAL:

@@ -15,7 +15,7 @@ from openaibatching.server.page.words import DAY_S, clock, duration, money, numb
 Json = dict[str, Any]
 
 NOT_YET_SENT = ("claimed", "uploading", "uploaded", "creating")
-TRIES_OF_TROUBLE = 2
+TROUBLE_S = 30.0
 """A single failure on the way to OpenAI is everyday; the next try mends it."""
 OVERDUE_S = 300.0
 """A batch is formed within seconds of its turn. Nobody does it if it is late by so much."""
@@ -162,11 +162,9 @@ def _troubles(stats: Json, linger_s: float) -> list[Trouble]:
     found = [_stuck(batch, now) for batch in stats["stuck"]]
     found += _over_budget(stats)
     found += [
-        _unsent(batch, now)
+        _troubled(batch, now)
         for batch in stats["batches"]
-        if batch["status"] in NOT_YET_SENT
-        and batch["tries"] >= TRIES_OF_TROUBLE
-        and not batch["stuck"]
+        if not batch["stuck"] and now - (batch["trouble_since"] or now) >= TROUBLE_S
     ]
     for group in stats["queue"]:
         if group["reason"] in HELD:
@@ -196,13 +194,15 @@ def _stuck(batch: Json, now: int) -> Trouble:
     )  # fmt: skip
 
 
-def _unsent(batch: Json, now: int) -> Trouble:
-    what = Markup("<a href='/batches/{}'>A batch of {} for {}</a> could not be sent, {} so far.")
+def _troubled(batch: Json, now: int) -> Trouble:
+    what = Markup("<a href='/batches/{}'>A batch of {} for {}</a> {} since {}.")
+    sent = batch["status"] not in NOT_YET_SENT
     return Trouble(
         "warn",
         what.format(
             batch["id"], plural(batch["requests"], "request"), batch["model"],
-            f"{number(batch['tries'])} times",
+            "cannot be looked after" if sent else "cannot be sent",
+            clock(batch["trouble_since"], now),
         ),
         batch["reason"],
         _next_try(batch, now),
