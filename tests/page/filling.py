@@ -25,6 +25,15 @@ values (%(id)s, %(state)s, %(endpoint)s, %(model)s, %(requests)s, 1000, 1000, %(
         now() + interval '1 hour', %(trouble)s::text,
         case when %(trouble)s::text is not null then now() - interval '25 minutes' end)
 """
+_PAST = """
+insert into batch (state, endpoint, model, requests, bytes, tokens, upstream_status, completed,
+                   created_at, submitted_at, ended_at, closed_at)
+select 'closed', %(endpoint)s, %(model)s, 3000, 1000, 1000, 'completed', 3000,
+       t, t, t + took, t + took
+  from generate_series(2, 21) as n,
+       lateral (select now() - n * interval '5 hours' as t,
+                       (90 + n %% 5 * 20) * interval '1 minute' as took) as a
+"""
 _SHARE = "insert into share (tenant, batch_id, requests) values (%s, %s, %s)"
 _REQUESTS = """
 with given as (
@@ -119,12 +128,15 @@ class Filling:
         """A month of answers, two batches at OpenAI, a queue, and a few failures."""
         self._run(_SPENDING, {"tenant": self._tenant, "endpoint": ENDPOINT})
         self._run(_TALLY, [self._tenant, "completed", 61_240])
+        for model in ("gpt-4o-mini", "gpt-4o"):  # so that there is a forecast
+            self._run(_PAST, {"endpoint": ENDPOINT, "model": model})
         self.requests(1204, "queued")
         self.requests(17, "queued", model="gpt-4o", age_s=12)
         first = self.batch(completed=1210, failed=3)
         self.requests(340, "in_progress", batch_id=first, age_s=3700)
         self.batch(model="gpt-4o", requests=1900, completed=1702, age_s=5400)
         self.failed(41)
+        self._run(_TALLY, [self._tenant, "failed", 52])
 
     def key(self) -> str:
         """A key of the tenant's in the database."""
@@ -139,11 +151,15 @@ class Filling:
         statement = "update api_key set revoked_at = now() where digest = %s"
         self._run(statement, [key_text.digest(key)])
 
-    def trouble(self) -> dict[str, str]:
-        """One of each that does not go well; the ids of its batches by what is wrong."""
+    def unsent(self) -> str:
+        """A batch that OpenAI does not let in, for half an hour; its id."""
+        return self.batch(model="o3-mini", requests=412, state="claimed", tries=7, age_s=1900,
+                          trouble=WRONG_KEY)  # fmt: skip
+
+    def trouble(self) -> str:
+        """One of each that does not go well; the id of the batch that is stuck."""
         stuck = self.batch(model="gpt-4.1", requests=900, completed=860, age_s=26 * 3600)
-        unsent = self.batch(model="o3-mini", requests=412, state="claimed", tries=7, age_s=1900,
-                            trouble=WRONG_KEY)  # fmt: skip
+        self.unsent()
         self.requests(30, "queued", model="gpt-4.1-mini", age_s=900)
         self._run(
             "insert into model_limit (model, held_until, held_for)"
@@ -151,4 +167,4 @@ class Filling:
             " on conflict (model) do update set held_until = excluded.held_until",
             ["gpt-4.1-mini"],
         )
-        return {"stuck": stuck, "unsent": unsent}
+        return stuck

@@ -143,6 +143,7 @@ async def test_what_is_new_shows_while_the_reader_types_reads_and_selects(
 ) -> None:
     Filling(desk.database_url, "other").busy()
     async with reading(browser, desk, key=OTHER_KEY) as page:
+        await expect(page.locator("#summary")).to_contain_text("the next is expected back at")
         queued = page.locator("#counts b").first
         before = int((await queued.inner_text()).replace(",", ""))
         await page.locator("#answers-numbers summary").click()
@@ -165,7 +166,7 @@ async def test_what_is_new_shows_while_the_reader_types_reads_and_selects(
 
 
 async def test_trouble_is_the_first_thing_on_the_page(desk: Door, browser: Browser) -> None:
-    batches = Filling(desk.database_url, "other").trouble()
+    stuck = Filling(desk.database_url, "other").trouble()
     async with reading(browser, desk, key=OTHER_KEY) as page:
         await expect(page.get_by_role("heading", level=1)).to_have_text("One thing is stuck.")
         troubles = page.locator(".troubles li")
@@ -174,9 +175,9 @@ async def test_trouble_is_the_first_thing_on_the_page(desk: Door, browser: Brows
             await expect(troubles.first).to_contain_text(words)
         for words in ("o3-mini", "401 invalid_api_key", "gpt-4.1-mini", "insufficient_quota"):
             await expect(page.locator(".troubles")).to_contain_text(words)
-        await expect(page.locator(f"#b-{batches['stuck']}")).to_contain_text("Stuck.")
+        await expect(page.locator(f"#b-{stuck}")).to_contain_text("Stuck.")
         await troubles.first.get_by_role("link").click()
-        await expect(page).to_have_url(f"{desk.service.url}/batches/{batches['stuck']}")
+        await expect(page).to_have_url(f"{desk.service.url}/batches/{stuck}")
         await expect(page.locator("#summary")).to_contain_text("Stuck.")
 
 

@@ -82,7 +82,7 @@ def test_a_batch_that_cannot_be_sent_is_told_long_before_it_counts_as_stuck() ->
     bad = batch(status="claimed", submitted_at=None, next_look_at=NOW + 240, reason=why,
                 trouble_since=NOW - 600)  # fmt: skip
     said = told(busy(batches=[bad]))
-    assert (said.level, said.title) == ("warn", "Nothing is stuck, but some of it has to wait")
+    assert (said.level, said.title) == ("warn", "Nothing is stuck, but one thing has to wait")
     assert text(said.troubles[0].what).endswith("gpt-4o-mini cannot be sent since 13:50 UTC.")
     assert said.troubles[0].why == why
     assert text(said.troubles[0].until) == "It is looked at again at 14:04 UTC."

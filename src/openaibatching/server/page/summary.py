@@ -64,7 +64,8 @@ def _title(troubles: list[Trouble]) -> str:
     if bad:
         return "One thing is stuck" if bad == 1 else f"{number(bad)} things are stuck"
     if troubles:
-        return "Nothing is stuck, but some of it has to wait"
+        n = len(troubles)
+        return f"Nothing is stuck, but {'one thing has' if n == 1 else f'{n} things have'} to wait"
     return "Nothing is stuck"
 
 
