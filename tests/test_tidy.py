@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
     (
         "the rim: the database and OpenAI",
         True,
-        "db store money reports keys rows embedded upstream",
+        "db store model_limits money reports keys rows embedded upstream",
     ),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles"),

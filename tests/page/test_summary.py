@@ -122,6 +122,8 @@ def test_a_budget_that_is_used_up_is_told_with_when_it_is_not() -> None:
     assert "The day's budget of $10.00 is used up" in text(said.troubles[0].what)
     assert text(said.troubles[0].until) == "The next day begins at 23 Nov 00:00 UTC."
     assert told(busy(budget={**budget, "reserved": 2.4})).level == "good"
+    spent = told(busy(budget={**budget, "spent": 10.0}))
+    assert "refused and nothing more is sent." in text(spent.troubles[0].what)
 
 
 def test_what_a_caller_wrote_stays_text() -> None:

@@ -10,7 +10,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
-from openaibatching.server import doubles, journal, money, receipts, refusal, results, store
+from openaibatching.server import (
+    doubles,
+    journal,
+    model_limits,
+    money,
+    receipts,
+    refusal,
+    results,
+    store,
+)
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
@@ -271,7 +280,7 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
         if isinstance(verdict, refusal.Again):
             hold_s = _hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
             why = ", ".join(refusal.codes(batch.errors)) or None
-            await store.hold_model(conn, batch.model, hold_s, why, ctx.now())
+            await model_limits.hold_model(conn, batch.model, hold_s, why, ctx.now())
             log.warning("model_held", model=batch.model, wait_s=hold_s)
         books = await _close_books(ctx, conn, batch)
     _tell(batch, books)
@@ -302,16 +311,16 @@ async def _learn(
     if alone and len(owed) == 1 and _never_fits(batch, owed[0], verdict.tokens):
         return refusal.judge_alone(batch.errors)
     log.warning("limit_reached", **batch.names, told=verdict.tokens, wait_s=hold_s)
-    await store.hold_model(conn, batch.model, hold_s, None, ctx.now())
+    await model_limits.hold_model(conn, batch.model, hold_s, None, ctx.now())
     if verdict.tokens is not None:
-        await store.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
+        await model_limits.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
         log.info("limit_learned", model=batch.model, tokens=verdict.tokens)
     if alone:
         if len(owed) == 1:
             await store.defer_request(conn, owed[0].id, ctx.now())
         if verdict.tokens is None or batch.tokens <= verdict.tokens:
             lowered = max(1, batch.tokens // 2)
-            await store.lower_limit(conn, batch.model, lowered, ctx.now())
+            await model_limits.lower_limit(conn, batch.model, lowered, ctx.now())
             log.warning("limit_lowered", model=batch.model, tokens=lowered)
     return verdict
 

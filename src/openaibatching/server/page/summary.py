@@ -258,12 +258,13 @@ def _over_budget(stats: Json) -> list[Trouble]:
     budget, now = stats["budget"], stats["created_at"]
     if budget["usd_day"] is None or budget["spent"] + budget["reserved"] < budget["usd_day"]:
         return []
+    also = " and nothing more is sent" if budget["spent"] >= budget["usd_day"] else ""
     midnight = (now // DAY_S + 1) * DAY_S
     return [
         Trouble(
             "bad",
-            Markup("The day's budget of {} is used up: new calls are refused.").format(
-                money(budget["usd_day"])
+            Markup("The day's budget of {} is used up: new calls are refused{}.").format(
+                money(budget["usd_day"]), also
             ),
             f"{money(budget['spent'])} is paid, {money(budget['reserved'])} is what the requests"
             " that wait or are at OpenAI may cost.",
