@@ -101,6 +101,17 @@ async def test_a_key_that_is_revoked_signs_its_readers_out(desk: Door, browser: 
         await page.wait_for_url("**/sign-in")
 
 
+async def test_a_link_from_another_site_leads_where_it_should(desk: Door, browser: Browser) -> None:
+    id_ = await call(desk, "linked from elsewhere")
+    async with reading(browser, desk) as page:
+        link = f"<a href='{desk.service.url}/requests/{id_}'>look</a>"
+        await page.route("http://elsewhere.test/", lambda route: route.fulfill(body=link,
+                         content_type="text/html"))  # fmt: skip
+        await page.goto("http://elsewhere.test/")
+        await page.get_by_role("link", name="look").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text(id_)
+
+
 async def test_cancel_and_retry_do_what_they_say(desk: Door, browser: Browser) -> None:
     id_ = await call(desk, "to be cancelled")
     async with reading(browser, desk) as page:

@@ -124,7 +124,14 @@ async function watch() {
   setTimeout(watch, EVERY_MS);
 }
 
+// Who follows a link from another site comes without the cookie, and so to the form.
+async function comeBack() {
+  const reply = await fetch(location.href, { cache: "no-store" });
+  if (reply.redirected) location.replace(reply.url);
+}
+
 localise(document);
+if (location.pathname === "/sign-in") comeBack().catch(() => {});
 if (main && "live" in main.dataset) {
   setTimeout(watch, EVERY_MS);
   document.addEventListener("keydown", (event) => {

@@ -37,7 +37,6 @@ FOR_EVER = {
     "X-Content-Type-Options": "nosniff",
 }
 SAID = {
-    "signed_in": "",
     "cancelled": "Cancelled. It is not sent; “Try again” puts it back in the queue.",
     "queued": "Queued again.",
     "sent": "What is queued is sent now, without waiting for company.",
@@ -165,7 +164,7 @@ async def _sign_out(_door: Door, _http: HttpRequest) -> Response:
 
 async def _overview(visit: Visit) -> Response:
     shown = await looks.overview(visit.door, visit.tenant)
-    address = f"{'https' if visit.door.ctx.settings.tls else 'http'}://{visit.http.headers['host']}"
+    address = visitor.address(visit.door, visit.http)
     return visit.show("overview.html", here="overview", said=visit.said, address=address, **shown)
 
 
@@ -246,7 +245,8 @@ async def _file(_door: Door, http: HttpRequest) -> Response:
     if http.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={**FOR_EVER, "ETag": tag})
     # Only the address with the version in it names this content for ever.
-    kept = FOR_EVER if http.url.query == file.version else {**FOR_EVER, "Cache-Control": "no-cache"}
+    versioned = http.scope["query_string"].decode("latin-1") == file.version
+    kept = FOR_EVER if versioned else {**FOR_EVER, "Cache-Control": "no-cache"}
     return Response(file.content, headers={**kept, "ETag": tag}, media_type=file.media_type)
 
 

@@ -56,6 +56,13 @@ def ask_to_sign_in(http: HttpRequest) -> Response:
     return RedirectResponse(f"/sign-in{asked}", 303)
 
 
+def address(door: Door, http: HttpRequest) -> str:
+    """Where the reader sees this server: only to be shown, for anybody may write these headers."""
+    forwarded = http.headers.get("x-forwarded-proto") == "https"
+    scheme = "https" if door.ctx.settings.tls or forwarded else "http"
+    return f"{scheme}://{http.headers.get('host', 'localhost')}"
+
+
 def way_back(given: str) -> str:
     """A path of this server, whoever wrote it: no other host can be meant by it."""
     return given if len(given) < 2000 and _LOCAL.fullmatch(given) else "/"
