@@ -22,7 +22,7 @@ from openaibatching.server.watch import watch_one
 from openaibatching.simulator import Simulator
 from openaibatching.simulator.faults import Faults
 from support.postgres import ONE_KIND
-from support.steps import chat, put
+from support.steps import chat, openai_of, put
 from support.world import Clock
 
 Rows = psycopg.Connection[tuple[object, ...]]
@@ -69,6 +69,23 @@ async def test_trouble_is_told_from_its_beginning_to_its_end(
         clock.advance(600)
         assert await step(ctx)
     assert trouble(rows)[0] is None
+
+
+@ONE_KIND
+async def test_a_look_that_succeeds_ends_the_trouble_while_openai_works_on(
+    ctx: Context, clock: Clock, rows: Rows
+) -> None:
+    async with openai_of(ctx, clock, lag=3600.0) as simulator:
+        await put(ctx, chat("slow"))
+        clock.advance(60)
+        for step in (form_one, upload_one, create_one):
+            assert await step(ctx)
+        for faults, troubled in ((Faults(polls_fail=1.0), True), (Faults(), False)):
+            simulator.faults = faults
+            clock.advance(60)
+            assert await watch_one(ctx)
+            assert (trouble(rows)[0] is not None) is troubled
+    assert rows.execute("select state from batch").fetchone() == ("submitted",)
 
 
 @pytest.mark.parametrize(
