@@ -14,6 +14,8 @@ from openaibatching.server import sessions
 from openaibatching.server.page import visitor
 from openaibatching.server.page.render import static
 from openaibatching.server.page.routes import ROUTES
+from page.filling import Filling
+from page.sample import batch, busy
 from support.door import BAD_KEY, OTHER_KEY, Door, refused
 from support.postgres import ONE_KIND
 from support.world import KEY, TLS
@@ -260,3 +262,17 @@ async def test_paths_of_the_page_are_no_part_of_the_api(quiet: Door) -> None:
     refused(await quiet.client.get("/sign-in/"), 404, "unknown_endpoint")
     # The key of a program is no session: a browser does not send it.
     assert (await quiet.client.get("/")).status_code == 303
+
+
+async def test_the_samples_of_these_tests_are_what_the_api_says(quiet: Door) -> None:
+    filling = Filling(quiet.database_url, "other")
+    filling.busy()
+    filling.trouble()
+    said = (await quiet.other.get("/v1/stats")).json()
+    pretended = busy(stuck=[batch()])
+    assert said.keys() == pretended.keys()
+    for name in ("queue", "batches", "stuck", "failures", "answers_by_hour"):
+        assert said[name][0].keys() == pretended[name][0].keys(), name
+    for name in ("requests", "budget", "costs"):
+        assert said[name].keys() == pretended[name].keys(), name
+    assert said["costs"]["today"].keys() == pretended["costs"]["today"].keys()
