@@ -13,15 +13,15 @@ from openaibatching.commands.words import DONE
 
 COLUMNS = (
     Column("id", seen_by=For.SCRIPTS), Column("batch", seen_by=For.PEOPLE),
-    Column("batch_id", seen_by=For.SCRIPTS), Column("status"),
+    Column("batch_id", seen_by=For.SCRIPTS), Column("status", seen_by=For.SCRIPTS),
     Column("upstream_status", seen_by=For.SCRIPTS), Column("model"),
     Column("endpoint", seen_by=For.SCRIPTS), Column("done", Kind.PROGRESS, For.PEOPLE),
     Column("requests", Kind.NUMBER, For.SCRIPTS), Column("own", Kind.NUMBER, For.SCRIPTS),
-    Column("completed", Kind.NUMBER, For.SCRIPTS), Column("failed", Kind.NUMBER),
-    Column("requeued", Kind.NUMBER, For.SCRIPTS), Column("stuck", seen_by=For.SCRIPTS),
-    Column("created", Kind.TIME), Column("submitted", Kind.TIME, For.SCRIPTS),
+    Column("completed", Kind.NUMBER, For.SCRIPTS), Column("failed", Kind.NUMBER, For.WHERE_ANY),
+    Column("requeued", Kind.NUMBER, For.WHERE_ANY), Column("stuck", seen_by=For.WHERE_ANY),
+    Column("created", Kind.TIME, For.WIDE), Column("submitted", Kind.TIME, For.SCRIPTS),
     Column("ended", Kind.TIME, For.SCRIPTS), Column("closed", Kind.TIME, For.SCRIPTS),
-    Column("expected", Kind.AHEAD), Column("reason"),
+    Column("expected", Kind.AHEAD, For.WHERE_ANY), Column("reason"),
 )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def table(batches: Sequence[dict[str, Any]], title: str = "", empty: str = "") -
 def _row(batch: dict[str, Any]) -> list[Any]:
     counts = batch["request_counts"]
     return [
-        batch["id"], name(batch), batch["batch_id"], status(batch), batch["upstream_status"],
+        batch["id"], name(batch), batch["batch_id"], batch["status"], batch["upstream_status"],
         batch["model"], batch["endpoint"], _progress(batch),
         batch["requests"], batch["own_requests"], counts["completed"], counts["failed"],
         batch["requeued"], "stuck" if batch["stuck"] else "", batch["created_at"],
@@ -77,11 +77,6 @@ def _row(batch: dict[str, Any]) -> list[Any]:
 def name(batch: dict[str, Any]) -> str:
     """OpenAI's name of a batch, or ours while it has none."""
     return str(batch["batch_id"] or batch["id"])
-
-
-def status(batch: dict[str, Any]) -> str:
-    """Where a batch is in our own hands, in one word."""
-    return "stuck" if batch["stuck"] else str(batch["status"])
 
 
 def _progress(batch: dict[str, Any]) -> tuple[int, int]:

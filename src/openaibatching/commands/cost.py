@@ -7,20 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from openaibatching.commands import command
-from openaibatching.commands.page import Column, Kind, Page, Table
+from openaibatching.commands.page import Column, For, Kind, Page, Table
 from openaibatching.commands.server import Server
 from openaibatching.commands.words import DONE
 
 GROUPS = ("day", "model", "endpoint")
 DAYS = 30
-COUNTS = ("answers", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-MONEY = ("paid", "realtime", "saved", "lost")
 
 COLUMNS = (
-    *(Column(name.removesuffix("_tokens"), Kind.NUMBER) for name in COUNTS),
-    *(Column(name, Kind.MONEY) for name in MONEY),
-    Column("unpriced", Kind.NUMBER),
-)
+    Column("answers", Kind.NUMBER), Column("input", Kind.NUMBER),
+    Column("cached", Kind.NUMBER, For.WHERE_ANY), Column("output", Kind.NUMBER),
+    Column("reasoning", Kind.NUMBER, For.WHERE_ANY), Column("paid", Kind.MONEY),
+    Column("realtime", Kind.MONEY), Column("saved", Kind.MONEY),
+    Column("lost", Kind.MONEY, For.WHERE_ANY), Column("unpriced", Kind.NUMBER, For.WHERE_ANY),
+)  # fmt: skip
+MEMBERS = (
+    "answers", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "paid",
+    "realtime", "saved", "lost", "unpriced",
+)  # fmt: skip
+"""Of a Cost of the API, as COLUMNS."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,4 +70,4 @@ def by(groups: Sequence[str], data: dict[str, Any]) -> Page:
 
 def cells(cost: dict[str, Any]) -> list[Any]:
     """A Cost of the API as the cells of COLUMNS."""
-    return [cost[name] for name in (*COUNTS, *MONEY, "unpriced")]
+    return [cost[name] for name in MEMBERS]

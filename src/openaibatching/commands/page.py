@@ -25,6 +25,8 @@ class For(Enum):
     ALL = "all"
     PEOPLE = "people"
     SCRIPTS = "scripts"
+    WIDE = "scripts, and people with a wide terminal"
+    WHERE_ANY = "scripts, and people where something is in it"
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """Rows of cells, one for each column. `empty` is what people read where there is no row; if it
-    is "", they do not see such a table at all."""
+    is "", they do not see such a table at all. `urgent` is what somebody should look into."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
     title: str = ""
     empty: str = ""
+    urgent: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 EVENTS = (
     Column("at", Kind.TIME), Column("of"), Column("from"), Column("to"), Column("batch"),
-    Column("note"),
+    Column("note", seen_by=For.WHERE_ANY),
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import time
 from typing import Any
 
@@ -13,9 +13,10 @@ from openaibatching.commands.page import Column, For, Kind, Note, Page, Table, T
 
 STYLES = {
     "completed": "green", "closed": "green", "failed": "red", "expired": "red",
-    "cancelled": "yellow", "stuck": "bold red",
+    "cancelled": "yellow",
 }  # fmt: skip
-BAR_WIDTH = 12
+BAD = "bold red"
+WIDE, BAR_WIDTH = 120, 8
 ON_THE_RIGHT = (Kind.NUMBER, Kind.MONEY)
 
 
@@ -42,7 +43,8 @@ def show(page: Page) -> None:
     if rich_terminal():
         from rich.console import Console
 
-        Console().print(drawn(page), highlight=False)
+        console = Console()
+        console.print(drawn(page, console.width), highlight=False)
     else:
         print(plain(page), flush=True)
 
@@ -95,8 +97,8 @@ def _plain_cell(column: Column, value: Any) -> str:
 # ----- drawn by rich -----
 
 
-def drawn(page: Page) -> Any:
-    """The page as what `rich` prints."""
+def drawn(page: Page, width: int) -> Any:
+    """The page as what `rich` prints on a terminal with so many columns."""
     from rich.console import Group
     from rich.text import Text as Words
 
@@ -104,38 +106,51 @@ def drawn(page: Page) -> Any:
     for part in page:
         match part:
             case Note():
-                style = "bold red" if part.urgent else "dim"
+                style = BAD if part.urgent else "dim"
                 parts.append(Words(texts.clean(part.text), style))
             case Text():
                 parts.append(Words("\n".join(map(texts.clean, part.lines))))
             case Table():
-                parts.extend(_drawn_table(part))
+                parts.extend(_drawn_table(part, wide=width >= WIDE))
     return Group(*parts)
 
 
-def _drawn_table(table: Table) -> Iterable[Any]:
-    from rich.box import SIMPLE_HEAD
+def _drawn_table(table: Table, *, wide: bool) -> Iterable[Any]:
     from rich.table import Table as Drawn
     from rich.text import Text as Words
 
     if not table.rows:
         if table.empty:
-            yield Words(table.empty, "dim")
+            yield Words(f"{table.empty}\n", "dim")
         return
     if table.title:
-        yield Words(table.title.capitalize(), "bold")
-    seen = [n for n, column in enumerate(table.columns) if column.seen_by != For.SCRIPTS]
-    made = Drawn(box=SIMPLE_HEAD, pad_edge=False)
+        yield Words(table.title[:1].upper() + table.title[1:], BAD if table.urgent else "bold")
+    seen = [
+        n for n, column in enumerate(table.columns) if _is_drawn(column, table.rows, n, wide=wide)
+    ]
+    made = Drawn(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in (table.columns[n] for n in seen):
-        on_the_right = column.kind in ON_THE_RIGHT
-        made.add_column(column.name, justify="right" if on_the_right else "left", overflow="fold")
+        made.add_column(
+            column.name,
+            justify="right" if column.kind in ON_THE_RIGHT else "left",
+            no_wrap=column.kind != Kind.TEXT,
+            overflow="fold",
+        )
     now = time()
     for row in table.rows:
-        made.add_row(*(_drawn_cell(table.columns[n], row[n], now) for n in seen))
+        made.add_row(*(_drawn_cell(table.columns[n], row[n], now, wide=wide) for n in seen))
     yield made
+    yield Words("")
 
 
-def _drawn_cell(column: Column, value: Any, now: float) -> Any:
+def _is_drawn(column: Column, rows: Sequence[Sequence[Any]], n: int, *, wide: bool) -> bool:
+    """Whether people see the n-th column."""
+    if column.seen_by == For.WHERE_ANY:
+        return any(row[n] for row in rows)
+    return column.seen_by in (For.ALL, For.PEOPLE) or (wide and column.seen_by == For.WIDE)
+
+
+def _drawn_cell(column: Column, value: Any, now: float, *, wide: bool) -> Any:
     from rich.progress_bar import ProgressBar
     from rich.table import Table as Drawn
     from rich.text import Text as Words
@@ -148,13 +163,16 @@ def _drawn_cell(column: Column, value: Any, now: float) -> Any:
         case Kind.MONEY:
             return Words(texts.money(value))
         case Kind.TIME:
-            return Words(texts.when(value))
+            return Words(texts.recently(value, now))
         case Kind.AHEAD:
             return Words(texts.ahead(value, now))
         case Kind.PROGRESS:
             done, all_ = value
-            both = Drawn.grid(padding=(0, 1))
-            both.add_row(ProgressBar(max(1, all_), done, width=BAR_WIDTH), f"{done:,}/{all_:,}")
+            counts = Words(f"{done:,}/{all_:,}")
+            if not wide:
+                return counts
+            both = Drawn.grid(padding=(0, 1, 0, 0))
+            both.add_row(ProgressBar(max(1, all_), done, width=BAR_WIDTH), counts)
             return both
         case _:
             return Words(texts.clean(value), STYLES.get(str(value), ""))

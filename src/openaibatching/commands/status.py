@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openaibatching.commands import batches, command, cost, texts
-from openaibatching.commands.page import Column, For, Kind, Note, Page, Part, Table
+from openaibatching.commands.page import Column, For, Kind, Note, Page, Table
 from openaibatching.commands.server import Server
 from openaibatching.commands.watch import watch
 from openaibatching.commands.words import DONE
@@ -16,15 +16,18 @@ EVERY_S = 2.0
 
 QUEUE = (
     Column("model"), Column("endpoint"), Column("requests"), Column("oldest", Kind.TIME),
-    Column("reason", seen_by=For.SCRIPTS), Column("until", Kind.AHEAD), Column("why"),
+    Column("reason", seen_by=For.SCRIPTS), Column("until", Kind.AHEAD, For.WHERE_ANY),
+    Column("why"),
 )  # fmt: skip
-STUCK = (Column("batch"), Column("model"), Column("since", Kind.TIME), Column("reason"))
+STUCK = (
+    Column("batch"), Column("model"), Column("since", Kind.TIME), Column("reason"),
+)  # fmt: skip
 FAILURES = (
     Column("requests", Kind.NUMBER), Column("status", Kind.NUMBER), Column("code"),
     Column("model"), Column("endpoint", seen_by=For.SCRIPTS), Column("last", Kind.TIME),
     Column("example"),
 )  # fmt: skip
-BUDGET = tuple(Column(name, Kind.MONEY) for name in ("usd a day", "spent", "reserved"))
+BUDGET = tuple(Column(name, Kind.MONEY) for name in ("a day", "spent", "reserved"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +84,7 @@ def glance(stats: dict[str, Any], url: str) -> Page:
         Table(
             [Column(name, Kind.NUMBER) for name in requests], [list(requests.values())], "requests"
         ),
-        *_stuck(stats["stuck"]),
+        _stuck(stats["stuck"]),
         Table(QUEUE, [_queued(one) for one in stats["queue"]], "queue", "Nothing is queued."),
         batches.table(stats["batches"], "batches", "No batch is under way."),
         Table(FAILURES, [_failed(one) for one in stats["failures"]], "failures of 7 days"),
@@ -89,7 +92,7 @@ def glance(stats: dict[str, Any], url: str) -> Page:
             (Column("cost"), *cost.COLUMNS),
             [(name, *cost.cells(one)) for name, one in costs], "tokens and US dollars",
         ),
-        *_budget(stats["budget"]),
+        _budget(stats["budget"]),
     ]  # fmt: skip
 
 
@@ -101,13 +104,12 @@ def _queued(one: dict[str, Any]) -> list[Any]:
     ]  # fmt: skip
 
 
-def _stuck(stuck: Sequence[dict[str, Any]]) -> list[Part]:
+def _stuck(stuck: Sequence[dict[str, Any]]) -> Table:
     rows = [
         (batches.name(b), b["model"], b["submitted_at"] or b["created_at"], b["reason"])
         for b in stuck
     ]
-    parts: list[Part] = [Note(f"Stuck: {len(rows)}", urgent=True)] if rows else []
-    return [*parts, Table(STUCK, rows, "stuck")]
+    return Table(STUCK, rows, "stuck", urgent=True)
 
 
 def _failed(one: dict[str, Any]) -> list[Any]:
@@ -117,8 +119,8 @@ def _failed(one: dict[str, Any]) -> list[Any]:
     ]  # fmt: skip
 
 
-def _budget(budget: dict[str, Any]) -> list[Part]:
+def _budget(budget: dict[str, Any]) -> Table:
     """What may be spent today; people do not see it where there is no limit."""
     limit = budget["usd_day"]
     rows = [] if limit is None else [(limit, budget["spent"], budget["reserved"])]
-    return [Table(BUDGET, rows, "budget of today")]
+    return Table(BUDGET, rows, "budget of today")

@@ -33,11 +33,18 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def recently(seconds: float, now: float) -> str:
+    """A time that is over, without the day if that is today."""
+    text = when(seconds)
+    day, _, clock = text.partition(" ")
+    return clock if when(now).startswith(day) else text[: -len(":00")]
+
+
 def ahead(seconds: float, now: float) -> str:
-    """A time to come, and how far it is."""
-    at, today = (datetime.fromtimestamp(t, UTC).astimezone() for t in (seconds, now))
-    text = f"{at:%H:%M}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M}"
-    return f"{text} (in {duration(seconds - now)})" if seconds > now else f"{text} (due)"
+    """A time to come, to the minute, and how far it is."""
+    left = f" (in {duration(seconds - now)})" if seconds > now else ""
+    day, _, clock = when(seconds).rpartition(":")[0].partition(" ")
+    return f"{clock}{left}" if when(now).startswith(day) else f"{day} {clock}{left}"
 
 
 def plain_money(usd: float) -> str:

@@ -61,7 +61,7 @@ class InPlace:
     def look(self, reply: Reply) -> None:
         """See Watched."""
         self._last, self._away_since = self._draw(reply.data), 0.0
-        self._live.update(screen.drawn(self._last), refresh=True)
+        self._show(self._last)
 
     def away(self, why: str) -> None:
         """See Watched."""
@@ -69,7 +69,11 @@ class InPlace:
         since = texts.when(self._away_since)
         trouble = Note(f"{why}, since {since}: trying again until it works", urgent=True)
         # First, because the end of a page that is longer than the terminal is not seen.
-        self._live.update(screen.drawn([trouble, *self._last]), refresh=True)
+        self._show([trouble, *self._last])
+
+    def _show(self, page: Page) -> None:
+        # The width is asked for each time: the terminal may be made wider.
+        self._live.update(screen.drawn(page, self._live.console.width), refresh=True)
 
 
 def watch(server: Server, path: str, options: argparse.Namespace, draw: Draw) -> int:
