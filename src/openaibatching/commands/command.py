@@ -114,7 +114,7 @@ def show_list(
     while left > 0 and more:
         reply = server.get(path, limit=min(left, PAGE_MAX), after=after, **query)
         if options.json:
-            print(reply.text.strip())
+            print(reply.text.strip(), flush=True)
         found += reply.data["data"]
         left, more, after = left - PAGE_MAX, reply.data["has_more"], reply.data["last_id"]
     if not options.json:
