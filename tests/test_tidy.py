@@ -27,16 +27,20 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
-            "openapi_parts receipts key_text key_memory"
+            "openapi_parts openapi_replies openapi_reports receipts forecast key_text key_memory"
         ),
     ),
     ("the rim: the database and OpenAI", True, "db store money reports keys embedded upstream"),
+    ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
     (
         "who calls the flow",
         True,
-        "worker keyring sessions incoming door roll bulk_out bulk api connections",
+        (
+            "worker keyring sessions incoming forecaster budget door roll bulk_out bulk "
+            "overview api_reports api connections"
+        ),
     ),
     ("put together", True, "service"),
 )
@@ -74,6 +78,7 @@ PROMISED: dict[str, object] = {
     "REQUEST_BYTES_MAX": 33_554_432,
     "WAIT_S_MAX": 600,
     "RESULT_TTL_DAYS": 30,
+    "BATCH_BUDGET_USD_DAY": None,
     "DATABASE_WAIT_S": 10,
     "LOG_FORMAT": "text",
     "LOG_LEVEL": "info",

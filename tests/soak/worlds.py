@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from openaibatching.simulator import Faults, Simulator, body_sha256
+from support.books import untrue_receipts
 from support.steps import chat
 
 REFUSED = ("[[simulate:invalid=invalid_request]]", "[[simulate:poison]]")
@@ -126,6 +127,8 @@ def check_books(url: str, simulator: Simulator, report: Report) -> None:
         ).fetchall()
         if off:
             report.wrong.append(f"books that say other than the requests: {off}")
+        if said := untrue_receipts(conn, simulator):
+            report.wrong.append(said)
         for what in ("request", "batch"):
             counted: dict[str, int] = dict(
                 conn.execute(

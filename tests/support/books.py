@@ -34,6 +34,19 @@ WRONG = {
         " having b.completed <> count(r.*) filter (where r.state = 'completed')"
         "     or b.failed <> count(r.*) filter (where r.state = 'failed')"
     ),
+    "reserves of what has ended": (
+        "select tenant, sum(usd) from reserve group by tenant having sum(usd) <> 0"
+    ),
+    "batches whose shares are not all of their requests": (
+        "select b.id, b.requests, sum(s.requests) from batch b left join share s"
+        " on s.batch_id = b.id group by b.id having b.requests is distinct from sum(s.requests)"
+    ),
+    "answers that are counted otherwise than stored": (
+        "select tenant, endpoint, model, sum(n) from ("
+        " select tenant, endpoint, model, answers as n from spending"
+        " union all select tenant, endpoint, model, -1 from request where state = 'completed'"
+        ") as t group by tenant, endpoint, model having sum(n) <> 0"
+    ),
     "counts that are not those of the rows": (
         "select what, state, sum(n) from ("
         " select what, state, n from tally"
@@ -55,12 +68,42 @@ def wrong(url: str, simulator: Simulator) -> list[str]:
         for what, query in WRONG.items():
             if rows := conn.execute(query.encode()).fetchall():
                 found.append(f"{what}: {rows}")
+        if said := untrue_receipts(conn, simulator):
+            found.append(said)
     found += [f"a file is left upstream: {file['filename']}" for file in simulator.files()]
     found += [f"a batch runs on upstream: {b['id']}" for b in _running(simulator)]
     twice = {sha: n for sha, n in simulator.ledger.counts().items() if n > 1}
     if twice:
         found.append(f"paid more than once: {twice}")
     return found
+
+
+def untrue_receipts(conn: psycopg.Connection[Any], simulator: Simulator) -> str | None:
+    """What the receipts say that OpenAI does not, to the token; None if they agree.
+
+    A batch whose object has no usage (it is optional) tells only by its answers what was paid: what
+    it charged for answers that got lost is then in no receipt.
+    """
+    row = conn.execute(
+        "select coalesce(sum(input_tokens), 0)::bigint, coalesce(sum(cached_tokens), 0)::bigint,"
+        " coalesce(sum(output_tokens), 0)::bigint, coalesce(sum(reasoning_tokens), 0)::bigint"
+        " from openaibatching.spending"
+    ).fetchone()
+    usage = simulator.ledger.usage
+    charged = (
+        usage["input_tokens"],
+        usage["input_tokens_details"]["cached_tokens"],
+        usage["output_tokens"],
+        usage["output_tokens_details"]["reasoning_tokens"],
+    )
+    untold = conn.execute(
+        "select count(*) from openaibatching.batch where input_tokens is null and requeued > 0"
+        " and upstream_status <> 'failed'"
+    ).fetchone()
+    assert row is not None
+    if untold != (0,) and all(ours <= theirs for ours, theirs in zip(row, charged, strict=True)):
+        return None
+    return None if row == charged else f"receipts of {row} tokens, and OpenAI charges {charged}"
 
 
 def _running(simulator: Simulator) -> list[dict[str, Any]]:

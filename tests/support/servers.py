@@ -36,3 +36,13 @@ async def sent(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> As
     folder = tmp_path_factory.mktemp("sent")
     async with open_door(cluster, folder, lag=LONG_S, batch_settle_s=60) as door:
         yield door
+
+
+@pytest.fixture(scope="module")
+async def patient(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Door]:
+    """A server that waits long for company, and is quick with what it sends."""
+    folder = tmp_path_factory.mktemp("patient")
+    async with open_door(cluster, folder, batch_linger_s=LONG_S) as door:
+        yield door

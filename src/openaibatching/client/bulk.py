@@ -159,6 +159,8 @@ def _headers(
         found["x-batching-id"] = id_.decode()
     if applied := reply.get("preference-applied"):
         found["preference-applied"] = applied.partition(",")[0]
+    if status == 429:  # OpenAI's own, which is final, or a budget that is used up
+        found["x-should-retry"] = "false"
     said = _STATUS.search(body[-_STATUS_BYTES_MAX:])
     if said is not None:
         found["x-batching-status"] = said[2].decode()

@@ -15,12 +15,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openaibatching.server import (
+    api_reports,
     bulk,
     errors,
     incoming,
     journal,
     metrics,
     openapi,
+    overview,
     replies,
     reports,
     shapes,
@@ -33,7 +35,6 @@ from openaibatching.server.model import REQUEST_STATES, Request, parse_request_i
 
 log = journal.get()
 
-LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 READY_S = 2.0
 WEBHOOK_BYTES_MAX = 65_536
 BODY_BYTES_INLINE = 262_144
@@ -59,7 +60,7 @@ async def call(door: Door, http: HttpRequest) -> Response:
     given = (door.ctx.settings, tenant, http.scope["path"], body, key)
     large = len(body) > BODY_BYTES_INLINE
     understood = await asyncio.to_thread(read_call, *given) if large else read_call(*given)
-    return await _answer(door, http, await door.acceptor.accept(understood))
+    return await _answer(door, http, await door.accept(understood))
 
 
 async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
@@ -69,7 +70,7 @@ async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
         request = await door.deliverer.wait(request.id, wait) or await _reread(door, request)
     if request.answer_left_out:
         request = await _reread(door, request)
-    reply = replies.reply(request, door.ctx.settings.batch_poll_s)
+    reply = replies.reply(request, door.ctx.settings.batch_poll_s, door.eta(request))
     headers = reply.headers if wait is None else {**reply.headers, "Preference-Applied": "wait"}
     return Response(reply.body, reply.status, headers, "application/json")
 
@@ -125,39 +126,26 @@ async def delete_request(door: Door, http: HttpRequest) -> Response:
     return JSONResponse({"id": request_id(request.id), "object": "request", "deleted": True})
 
 
+async def list_events(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/requests/{id}/events: its story."""
+    return JSONResponse(await overview.events(door, await _find(door, http)))
+
+
 async def list_requests(door: Door, http: HttpRequest) -> Response:
     """GET /v1/requests."""
     tenant = await incoming.tenant(http, door.keyring)
-    limit, state = _limit(_given(http, "limit")), _given(http, "status") or None
+    limit, state = incoming.limit(http), incoming.given(http, "status") or None
     if state is not None and state not in REQUEST_STATES:
         raise errors.InvalidParameter(
             f"'status' must be one of {', '.join(REQUEST_STATES)}.", param="status"
         )
-    after = _given(http, "after")
+    after = incoming.given(http, "after")
     before_seq = (await _lookup(door, tenant, after)).seq if after else None
     found = await door.read(
         lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
     )
     body = replies.listing(found[:limit], has_more=len(found) > limit)
     return Response(body, media_type="application/json")
-
-
-def _given(http: HttpRequest, name: str) -> str:
-    """A parameter of the query; "" is as good as none."""
-    values = http.query_params.getlist(name)
-    if len(values) > 1:
-        raise errors.InvalidParameter(f"'{name}' is there more than once.", param=name)
-    return values[0] if values else ""
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return LIST_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIST_LIMIT_MAX:
-        raise errors.InvalidParameter(
-            f"'limit' must be a whole number from 1 to {LIST_LIMIT_MAX}.", param="limit"
-        )
-    return int(text)
 
 
 def _described(request: Request) -> Response:
@@ -257,6 +245,12 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("DELETE", "/v1/requests/{id}", delete_request),
     ("POST", "/v1/requests/{id}/cancel", cancel_request),
     ("POST", "/v1/requests/{id}/retry", retry_request),
+    ("GET", "/v1/requests/{id}/events", list_events),
+    ("GET", "/v1/batches", api_reports.list_batches),
+    ("GET", "/v1/batches/{id}", api_reports.read_batch),
+    ("GET", "/v1/stats", api_reports.read_stats),
+    ("GET", "/v1/costs", api_reports.read_costs),
+    ("POST", "/v1/flush", api_reports.flush),
     ("GET", "/health", health),
     ("GET", "/ready", ready),
     ("GET", "/metrics", read_metrics),

@@ -99,6 +99,9 @@ class _Storing:
             await self._note_oldest()
         calls = [call for _, call in read if call is not None]
         entries = [entry for entry, _ in read]
+        calls, refused = await self._door.admit(calls)
+        if refused:
+            entries = [_refuse(entry, refused) for entry in entries]
         self._tasks.append((entries, asyncio.create_task(self._door.acceptor.store(calls))))
 
     async def finish(self) -> None:
@@ -118,6 +121,11 @@ class _Storing:
             _note(entries, requests)
         self._roll.write(entries)
         self._tasks.popleft()
+
+
+def _refuse(entry: Entry, refused: Mapping[uuid.UUID, errors.Refusal]) -> Entry:
+    refusal = refused.get(entry.id) if entry.id is not None else None
+    return entry if refusal is None else bulk_lines.refuse(entry, refusal)
 
 
 def _note(entries: Sequence[Entry], requests: Mapping[uuid.UUID, Request]) -> None:

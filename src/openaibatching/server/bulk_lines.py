@@ -52,8 +52,13 @@ def read_line(settings: Settings, tenant: str, line: bytes | None) -> tuple[Entr
             raise _too_large(settings)
         call = _call(settings, tenant, value)
     except errors.Refusal as refusal:
-        return Entry(custom_id, refusal=(refusal.http_status, _dump(refusal.body()))), None
+        return refuse(Entry(custom_id), refusal), None
     return Entry(custom_id, call.id, call.body_id), call
+
+
+def refuse(entry: Entry, refusal: errors.Refusal) -> Entry:
+    """The entry of a line that is answered with this refusal."""
+    return Entry(entry.custom_id, refusal=(refusal.http_status, _dump(refusal.body())))
 
 
 def _too_large(settings: Settings) -> errors.RequestTooLarge:

@@ -129,7 +129,8 @@ class _Reader:
             return bulk_lines.refused(entry, errors.NotFound("The request was deleted meanwhile."))
         if request.body_id != entry.body_id:
             return bulk_lines.refused(entry, errors.IdempotencyKeyReused())
-        reply = replies.reply(request, self._door.ctx.settings.batch_poll_s)
+        eta = self._door.eta(request)
+        reply = replies.reply(request, self._door.ctx.settings.batch_poll_s, eta)
         return bulk_lines.answered(entry, request.id, reply)
 
 

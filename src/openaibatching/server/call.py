@@ -65,6 +65,7 @@ def understand(
         line_bytes=line_bytes,
         tokens=len(body) // BYTES_PER_TOKEN + 1,
         inputs=_count_inputs(endpoint, value),
+        output_tokens_max=_output_tokens_max(value),
     )
 
 
@@ -102,6 +103,15 @@ def _identity(tenant: str, endpoint: str, kind: bytes, name: bytes) -> uuid.UUID
     # No part but the last can hold a NUL byte, so no two different lists run together.
     parts = (tenant.encode(), endpoint.encode(), kind, name)
     return uuid.UUID(bytes=hashlib.sha256(b"\0".join(parts)).digest()[:16])
+
+
+def _output_tokens_max(value: dict[str, Any]) -> int | None:
+    """How many tokens the answer may have, by whatever name its endpoint has for it."""
+    for name in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
+        most = value.get(name)
+        if type(most) is int and 0 < most < 2**31:
+            return most
+    return None
 
 
 def _count_inputs(endpoint: str, value: dict[str, Any]) -> int:

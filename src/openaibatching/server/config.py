@@ -7,6 +7,7 @@ test holds the two together.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -110,6 +111,9 @@ class Settings(DatabaseSettings):
     result_ttl_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] = Field(
         default=30, description="finished requests are deleted after this"
     )
+    batch_budget_usd_day: str | None = _text(
+        None, "USD that a day (UTC) may cost: 100 for all, or name=5,name2=10 by tenant, or both"
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="one log line an event, as text or as JSON"
     )
@@ -123,6 +127,11 @@ class Settings(DatabaseSettings):
         folder = self.data_dir / "spool"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def budgets(self) -> dict[str, Decimal]:
+        """{tenant, or "" for all together: USD a day}; empty without a budget."""
+        return parse_budgets(self.batch_budget_usd_day or "")
 
     @property
     def tls(self) -> bool:
@@ -170,6 +179,7 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{name.upper()} must be printable ASCII without spaces")
     _check_base_url(settings.openai_base_url)
     _check_database(settings)
+    _ = settings.budgets
     if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
         raise ConfigError("SSL_CERTFILE and SSL_KEYFILE must be set together")
     for name in ("ssl_certfile", "ssl_keyfile"):
@@ -249,3 +259,18 @@ def parse_keys(text: str) -> dict[str, str]:
     if not all(_presentable(key) for key in keys.values()):
         raise ConfigError("BATCH_SERVER_API_KEY must hold printable ASCII without spaces")
     return keys
+
+
+_BUDGET = re.compile(rf"(?:({TENANT.pattern})=)?(\d{{1,9}}(?:\.\d{{1,6}})?)")
+
+
+def parse_budgets(text: str) -> dict[str, Decimal]:
+    """{tenant: USD} of `100`, `name=5,name2=10` or both; "" is all tenants. Raises ConfigError."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    found = [_BUDGET.fullmatch(part) for part in parts]
+    budgets = {match[1] or "": Decimal(match[2]) for match in found if match}
+    if len(budgets) < len(parts):
+        raise ConfigError(
+            "BATCH_BUDGET_USD_DAY must be a number of USD, or name=5,name2=10 by tenant, or both"
+        )
+    return budgets

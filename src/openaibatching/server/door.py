@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from cachetools import TTLCache
 
 from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
+from openaibatching.server.budget import Budget
 from openaibatching.server.context import Context
-from openaibatching.server.db import Connection
+from openaibatching.server.db import Connection, through_outage
 from openaibatching.server.deliver import Deliverer
+from openaibatching.server.errors import Refusal
+from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
+from openaibatching.server.model import Call, Request
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
 
 T = TypeVar("T")
@@ -28,10 +34,29 @@ class Door:
     keyring: Keyring
     acceptor: Acceptor
     deliverer: Deliverer
+    forecaster: Forecaster
+    budget: Budget
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)
     )
     """The ids of webhooks, for as long as a copy of one could still pass for fresh."""
+
+    async def accept(self, call: Call) -> Request:
+        """Store the call, or find it. Raises BudgetExceeded, and what Acceptor.accept raises."""
+        admitted, refused = await self.admit([call])
+        if refused:
+            raise refused[call.id]
+        return await self.acceptor.accept(admitted[0])
+
+    async def admit(self, calls: Sequence[Call]) -> tuple[list[Call], dict[uuid.UUID, Refusal]]:
+        """What Budget.admit says of the calls; asked again while PostgreSQL restarts."""
+        if not self.budget.limits:
+            return list(calls), {}
+        return await through_outage(lambda: self.budget.admit(calls), OUTAGE_S_MAX)
+
+    def eta(self, request: Request) -> datetime | None:
+        """When the request will be answered, as far as anybody can tell."""
+        return self.forecaster.forecast.of_request(request, datetime.now(UTC))
 
     async def read(
         self, query: Callable[[Connection], Awaitable[T]], outage_s: float = OUTAGE_S_MAX

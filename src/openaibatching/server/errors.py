@@ -209,6 +209,13 @@ class IdempotencyKeyReused(Refusal):
     http_status, code = 422, "idempotency_key_reused"
 
 
+class BudgetExceeded(Refusal):
+    """This call may pass what a day may cost (BATCH_BUDGET_USD_DAY)."""
+
+    http_status, type, code = 429, "insufficient_quota", "budget_exceeded"
+    headers: ClassVar[dict[str, str]] = {"x-should-retry": "false"}
+
+
 class Internal(Refusal):
     """The server made a mistake; its log has the details."""
 

@@ -21,6 +21,8 @@ DRAIN_BYTES_MAX = 64 * 1024 * 1024
 ARRIVED = "openaibatching.arrived"
 """In the scope of a call whose body has arrived to its end (connections.py)."""
 
+LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
+
 _PREFERENCES = re.compile(r'(?:[^",]|"[^"]*"|")+')
 _ANY_VALUE = re.compile(r'"?([^"]*)"?')
 _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
@@ -53,6 +55,31 @@ def preference(http: HttpRequest, name: str, pattern: re.Pattern[str] = _ANY_VAL
         if key.strip().lower() == name and found:
             return found[1]
     return None
+
+
+def given(http: HttpRequest, name: str) -> str:
+    """A parameter of the query; "" is as good as none. Raises InvalidParameter."""
+    values = http.query_params.getlist(name)
+    if len(values) > 1:
+        raise errors.InvalidParameter(f"'{name}' is there more than once.", param=name)
+    return values[0] if values else ""
+
+
+def whole_number(http: HttpRequest, name: str, default: int, most: int) -> int:
+    """A parameter of the query, from 1 to `most`. Raises InvalidParameter."""
+    text = given(http, name)
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        raise errors.InvalidParameter(
+            f"'{name}' must be a whole number from 1 to {most}.", param=name
+        )
+    return int(text)
+
+
+def limit(http: HttpRequest) -> int:
+    """How many items a page of a list shall have. Raises InvalidParameter."""
+    return whole_number(http, "limit", LIST_LIMIT, LIST_LIMIT_MAX)
 
 
 def check_media(http: HttpRequest, *taken: str) -> None:

@@ -104,6 +104,8 @@ class Call:
     line_bytes: int
     tokens: int
     inputs: int
+    output_tokens_max: int | None = None
+    """How long its answer may be, if it says so."""
     estimate: Decimal | None = None
     """What it may cost, in USD; only where a budget is set."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from openaibatching.server.db import Connection, execute
 from openaibatching.server.model import Batch, Failed, Spent
@@ -55,3 +57,20 @@ async def add_failures(
 async def read_shares(conn: Connection, batch: Batch) -> list[tuple[str, int]]:
     """(tenant, requests) of each tenant that the batch has requests of."""
     return await (await execute(conn, "read_shares", {"batch_id": batch.id})).fetchall()
+
+
+async def read_commitments(conn: Connection) -> list[tuple[str, Decimal, Decimal]]:
+    """(tenant, USD paid today, USD that its unfinished requests may cost)."""
+    return await (await execute(conn, "read_commitments", {})).fetchall()
+
+
+async def read_mean_outputs(conn: Connection) -> dict[tuple[str, str], int]:
+    """{(endpoint, model): output tokens of its usual answer}."""
+    rows = await (await execute(conn, "read_mean_outputs", {})).fetchall()
+    return {(endpoint, model): mean for endpoint, model, mean in rows}
+
+
+async def which_known(conn: Connection, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of `ids` that are stored: they have their place in the budget."""
+    rows = await (await execute(conn, "which_known", {"ids": list(ids)})).fetchall()
+    return {row[0] for row in rows}

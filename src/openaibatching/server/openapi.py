@@ -5,14 +5,13 @@ caller meets only here: `has_completed` and `batching`, `Prefer: wait`, the refu
 that look after one request.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
+from openaibatching.server import openapi_reports
 from openaibatching.server.bulk_lines import MEDIA_TYPES
 from openaibatching.server.openapi_parts import Schema, headers, parameters, ref, schemas
+from openaibatching.server.openapi_replies import Codes, json_content, one_of, refusals, reply
 from openaibatching.server.shapes import ENDPOINTS
-
-Codes: TypeAlias = Mapping[str, tuple[str, ...]]
 
 # Refusals of a call and of the routes around one request, by HTTP status.
 _CALL_REFUSALS: Final[Codes] = {
@@ -29,6 +28,7 @@ _CALL_REFUSALS: Final[Codes] = {
     "413": ("request_too_large",),
     "415": ("unsupported_media_type",),
     "422": ("idempotency_key_reused",),
+    "429": ("budget_exceeded",),
     "503": ("database_unavailable",),
 }
 _BULK_REFUSALS: Final[Codes] = {
@@ -72,58 +72,23 @@ def document(version: str) -> Schema:
             **{endpoint: {"post": _call(endpoint)} for endpoint in ENDPOINTS},
             **_retrieving(),
             **_requests(),
+            **openapi_reports.paths(),
             **_around(),
         },
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas(),
+            "schemas": schemas() | openapi_reports.schemas(),
             "headers": headers(),
-            "parameters": parameters(),
+            "parameters": parameters() | openapi_reports.parameters(),
         },
     }
-
-
-def _json(schema: Schema) -> Schema:
-    return {"application/json": {"schema": schema}}
-
-
-def _reply(description: str, schema: Schema, *headers: str) -> Schema:
-    reply: Schema = {"description": description, "content": _json(schema)}
-    if headers:
-        reply["headers"] = {name: ref("headers", name) for name in headers}
-    return reply
-
-
-def _refusals(*groups: Codes, or_failure: bool = False) -> Schema:
-    """Replies for refusals, by status.
-
-    With `or_failure` a reply may as well be that of a failed request, which carries OpenAI's own
-    status and code.
-    """
-    codes: dict[str, list[str]] = {}
-    for group in groups:
-        for status, names in group.items():
-            codes.setdefault(status, []).extend(names)
-    return {status: _refusal(status, names, or_failure) for status, names in codes.items()}
-
-
-def _refusal(status: str, codes: list[str], or_failure: bool) -> Schema:
-    code = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
-    refused: Schema = {"allOf": [ref("schemas", "Error"), code]}
-    schema = {"anyOf": [refused, ref("schemas", "Failure")]} if or_failure else refused
-    retry = ("Retry-After",) if status == "503" else ()
-    return _reply(_one_of(codes), schema, *retry)
-
-
-def _one_of(codes: Iterable[str]) -> str:
-    return "One of: " + ", ".join(f"`{code}`" for code in codes) + "."
 
 
 def _answers() -> Schema:
     """What a call, and reading it later, is answered: the request's own state."""
     ours = ("X-Batching-Id", "X-Batching-Status", "Preference-Applied")
     # A failed request carries OpenAI's own status, so any status can carry this body.
-    failed = _reply(
+    failed = reply(
         "The request failed for good: OpenAI's own status and error. Out of attempts without an "
         "HTTP error it is 504 `batch_expired` or `request_timeout`, or 502 `result_missing`; a "
         "cancelled request is 409 `request_cancelled`.",
@@ -132,10 +97,10 @@ def _answers() -> Schema:
         "x-should-retry",
     )
     endings = {
-        status: {**failed, "description": _one_of(codes)} for status, codes in _ENDINGS.items()
+        status: {**failed, "description": one_of(codes)} for status, codes in _ENDINGS.items()
     }
-    done = _reply("Done: OpenAI's own body.", ref("schemas", "Answer"), *ours)
-    unfinished = _reply(
+    done = reply("Done: OpenAI's own body.", ref("schemas", "Answer"), *ours)
+    unfinished = reply(
         "New or unfinished: a valid object of the endpoint with nothing in it.",
         ref("schemas", "Answer"),
         *ours,
@@ -169,8 +134,8 @@ def _call(endpoint: str) -> Schema:
         "operationId": "create_" + name.replace("/", "_"),
         "summary": description,
         "parameters": [ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")],
-        "requestBody": {"required": True, "content": _json(ref("schemas", "OpenAIBody"))},
-        "responses": {**_answers(), **_refusals(_CALL_REFUSALS, or_failure=True)},
+        "requestBody": {"required": True, "content": json_content(ref("schemas", "OpenAIBody"))},
+        "responses": {**_answers(), **refusals(_CALL_REFUSALS, or_failure=True)},
     }
 
 
@@ -182,7 +147,7 @@ def _retrieving() -> Schema:
             "operationId": f"retrieve_{name}",
             "summary": "What the call itself would be answered now.",
             "parameters": [ref("parameters", "id"), ref("parameters", "Prefer")],
-            "responses": {**_answers(), **_refusals(_READ_REFUSALS, or_failure=True)},
+            "responses": {**_answers(), **refusals(_READ_REFUSALS, or_failure=True)},
         }
 
     return {
@@ -201,8 +166,8 @@ def _requests() -> Schema:
                 "summary": "The caller's requests, newest first, without bodies.",
                 "parameters": [ref("parameters", name) for name in ("status", "limit", "after")],
                 "responses": {
-                    "200": _reply("A page.", ref("schemas", "RequestList")),
-                    **_refusals(_READ_REFUSALS, {"400": ("invalid_value",)}),
+                    "200": reply("A page.", ref("schemas", "RequestList")),
+                    **refusals(_READ_REFUSALS, {"400": ("invalid_value",)}),
                 },
             },
             "post": _bulk(),
@@ -248,7 +213,7 @@ def _bulk() -> Schema:
                     name: ref("headers", name) for name in ("Preference-Applied", "Retry-After")
                 },
             },
-            **_refusals(_BULK_REFUSALS),
+            **refusals(_BULK_REFUSALS),
         },
     }
 
@@ -258,7 +223,7 @@ def _on_request(name: str, summary: str, schema: Schema, refused: Codes | None =
         "operationId": name,
         "summary": summary,
         "parameters": [ref("parameters", "id")],
-        "responses": {"200": _reply(summary, schema), **_refusals(_READ_REFUSALS, refused or {})},
+        "responses": {"200": reply(summary, schema), **refusals(_READ_REFUSALS, refused or {})},
     }
 
 
@@ -282,11 +247,11 @@ def _delete(kind: str) -> Schema:
 
 def _around() -> Schema:
     def public(name: str, summary: str, **replies: Schema) -> Schema:
-        responses = {status.removeprefix("_"): reply for status, reply in replies.items()}
+        responses = {status.removeprefix("_"): each for status, each in replies.items()}
         return {"operationId": name, "summary": summary, "security": [], "responses": responses}
 
     text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
-    anything = {"content": _json({"type": "object"})}
+    anything = {"content": json_content({"type": "object"})}
     return {
         "/health": {"get": public("health", "Alive.", _200={"description": "It lives."})},
         "/ready": {
@@ -308,7 +273,7 @@ def _around() -> Schema:
                 "summary": "Prometheus metrics.",
                 "responses": {
                     "200": {"description": "Prometheus text.", **text},
-                    **_refusals({"401": ("invalid_api_key",), "503": ("database_unavailable",)}),
+                    **refusals({"401": ("invalid_api_key",), "503": ("database_unavailable",)}),
                 },
             }
         },
@@ -320,8 +285,8 @@ def _around() -> Schema:
                     "worker.",
                     _204={"description": "Taken."},
                     **{
-                        f"_{status}": reply
-                        for status, reply in _refusals(
+                        f"_{status}": each
+                        for status, each in refusals(
                             {
                                 "400": ("invalid_signature",),
                                 "408": ("request_timeout",),

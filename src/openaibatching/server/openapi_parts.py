@@ -14,11 +14,13 @@ def ref(kind: str, name: str) -> Schema:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def _or_null(kind: str, **more: Any) -> Schema:
+def or_null(kind: str, **more: Any) -> Schema:
+    """Of this kind, or null."""
     return {"type": [kind, "null"], **more}
 
 
-def _object(members: dict[str, Schema], description: str, **more: Any) -> Schema:
+def object_(members: dict[str, Schema], description: str, **more: Any) -> Schema:
+    """An object that has all of these members."""
     return {
         "type": "object",
         "description": description,
@@ -42,14 +44,14 @@ def schemas() -> dict[str, Schema]:
     error: dict[str, Schema] = {
         "message": text,
         "type": text,
-        "param": _or_null("string"),
-        "code": _or_null("string"),
+        "param": or_null("string"),
+        "code": or_null("string"),
     }
     progress: dict[str, Schema] = {
-        "batch_id": _or_null("string", description="OpenAI's id of the batch."),
+        "batch_id": or_null("string", description="OpenAI's id of the batch."),
         "attempts": count,
         "created_at": time,
-        "completed_at": _or_null("integer"),
+        "completed_at": or_null("integer"),
     }
     identity: dict[str, Schema] = {
         "object": {"const": "request"},
@@ -59,47 +61,47 @@ def schemas() -> dict[str, Schema]:
         "model": text,
         **progress,
     }
-    result = _object({"status_code": {"type": "integer"}, "body": {}}, "The answer.")
+    result = object_({"status_code": {"type": "integer"}, "body": {}}, "The answer.")
     outcome: dict[str, Schema] = {
         "response": {"anyOf": [result, {"type": "null"}]},
-        "error": _or_null("object"),
+        "error": or_null("object"),
     }
     # Without bodies in a list: the same object less its outcome.
-    listed = _object(identity, "A request, without its answer.")
+    listed = object_(identity, "A request, without its answer.")
     page: dict[str, Schema] = {
         "object": {"const": "list"},
         "data": {"type": "array", "items": listed},
-        "first_id": _or_null("string"),
-        "last_id": _or_null("string"),
+        "first_id": or_null("string"),
+        "last_id": or_null("string"),
         "has_more": {"type": "boolean"},
     }
     batching: dict[str, Schema] = {"id": ours, "status": status, **progress}
-    batching["estimated_completion_at"] = _or_null("integer")
+    batching["estimated_completion_at"] = or_null("integer")
     deleted: dict[str, Schema] = {"id": ours, "object": {"const": "request"}}
     deleted["deleted"] = {"const": True}
     own_body = _own_body()
     return {
         "OpenAIBody": own_body,
-        "Answer": _object(
+        "Answer": object_(
             added,
             "OpenAI's own object of the endpoint, with two more members.",
             additionalProperties=True,
         ),
         "Batching": _batching(batching),
         "Cost": _cost(),
-        "Error": _object({"error": _object(error, "What is wrong.")}, "A refusal."),
-        "Failure": _object(
+        "Error": object_({"error": object_(error, "What is wrong.")}, "A refusal."),
+        "Failure": object_(
             {"error": {"type": "object"}, **added}, "OpenAI's own error, with two more members."
         ),
-        "Request": _object(identity | outcome, "A request, with its answer."),
-        "RequestList": _object(page, "A page of requests."),
-        "Deleted": _object(deleted, "A request that is forgotten."),
+        "Request": object_(identity | outcome, "A request, with its answer."),
+        "RequestList": object_(page, "A page of requests."),
+        "Deleted": object_(deleted, "A request that is forgotten."),
         **_bulk_lines(ours),
     }
 
 
 def _batching(members: dict[str, Schema]) -> Schema:
-    batching = _object(members, "Where the request is on its way. Times in Unix seconds.")
+    batching = object_(members, "Where the request is on its way. Times in Unix seconds.")
     batching["properties"] = {
         **members,
         "cost": {
@@ -113,13 +115,13 @@ def _batching(members: dict[str, Schema]) -> Schema:
 def _cost() -> Schema:
     usd: Schema = {"type": "number"}
     money: dict[str, Schema] = {"paid": usd, "realtime": usd, "saved": usd}
-    return _object({"currency": {"const": "usd"}, **money}, "What an answer cost, in USD.")
+    return object_({"currency": {"const": "usd"}, **money}, "What an answer cost, in USD.")
 
 
 def _own_body() -> Schema:
     model: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^\\u0000]*$"}
     off: Schema = {"enum": [False, None], "description": "A batch cannot do it."}
-    body = _object({"model": model}, "OpenAI's own request body.", additionalProperties=True)
+    body = object_({"model": model}, "OpenAI's own request body.", additionalProperties=True)
     body["properties"] |= {"stream": off, "background": off}
     return body
 
@@ -141,11 +143,11 @@ def _bulk_lines(ours: Schema) -> dict[str, Schema]:
     }
     output_line: dict[str, Schema] = {
         "id": {"anyOf": [ours, {"type": "null"}]},
-        "custom_id": _or_null("string"),
-        "response": _object(response, "What the single call would have been answered."),
+        "custom_id": or_null("string"),
+        "response": object_(response, "What the single call would have been answered."),
         "error": {"type": "null"},
     }
-    line_in = _object(
+    line_in = object_(
         input_line,
         "`custom_id` is only echoed: two lines with the same body are the same request, unless "
         "`idempotency_key`, which does what the header does, names them.",
@@ -154,7 +156,7 @@ def _bulk_lines(ours: Schema) -> dict[str, Schema]:
     line_in["properties"] |= {"idempotency_key": key}
     return {
         "InputLine": line_in,
-        "OutputLine": _object(
+        "OutputLine": object_(
             output_line, "Of a bad line `id` is null, and `response` says what is wrong."
         ),
     }
@@ -185,18 +187,19 @@ def headers() -> dict[str, Schema]:
     }
 
 
+def parameter(name: str, where: str, description: str, **schema: Any) -> Schema:
+    """A parameter of the path, the query or the headers; a text, unless `schema` says more."""
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
+
+
 def parameters() -> dict[str, Schema]:
     """What can be said beside the body."""
-
-    def parameter(name: str, where: str, description: str, **schema: Any) -> Schema:
-        return {
-            "name": name,
-            "in": where,
-            "required": where == "path",
-            "description": description,
-            "schema": {"type": "string", **schema},
-        }
-
     return {
         "id": parameter(
             "id", "path", "Our id (`batchreq_...`), or OpenAI's once known.", minLength=1

@@ -32,12 +32,16 @@ class Reply:
     headers: dict[str, str]
 
 
-def reply(request: Request, poll_s: float) -> Reply:
-    """What the call itself is answered now. `poll_s`: how soon asking again makes sense."""
+def reply(request: Request, poll_s: float, eta: datetime | None = None) -> Reply:
+    """What the call itself is answered now.
+
+    `poll_s`: how soon asking again makes sense. `eta`: when the answer is expected, if anybody
+    can tell.
+    """
     headers = {"X-Batching-Id": request_id(request.id), "X-Batching-Status": request.state}
     if not request.finished:
         headers["Retry-After"] = retry_after(poll_s)
-        return Reply(202, _with_members(_dump(_pending(request)), request), headers)
+        return Reply(202, _with_members(_dump(_pending(request)), request, eta), headers)
     if request.state != "completed":
         headers["x-should-retry"] = "false"
     if request.state == "cancelled":
@@ -62,13 +66,13 @@ def _pending(request: Request) -> dict[str, Any]:
     )
 
 
-def _with_members(body: bytes, request: Request) -> bytes:
+def _with_members(body: bytes, request: Request, eta: datetime | None = None) -> bytes:
     """`body`, a JSON object with at least one member, byte for byte, and the two added ones."""
-    members = {"has_completed": request.finished, "batching": _batching(request)}
+    members = {"has_completed": request.finished, "batching": _batching(request, eta)}
     return body.rstrip()[:-1] + b"," + _dump(members)[1:]
 
 
-def _batching(request: Request) -> dict[str, Any]:
+def _batching(request: Request, eta: datetime | None) -> dict[str, Any]:
     members = {
         "id": request_id(request.id),
         "status": request.state,
@@ -76,7 +80,7 @@ def _batching(request: Request) -> dict[str, Any]:
         "attempts": request.attempts,
         "created_at": _unix(request.created_at),
         "completed_at": _unix(request.finished_at),
-        "estimated_completion_at": None,
+        "estimated_completion_at": _unix(eta),
     }
     if request.finished:
         members["cost"] = _cost(request)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import cast
 
 from psycopg.rows import class_row
 
 from openaibatching.server.db import Connection, execute, value
+from openaibatching.server.forecast import Past, UnderWay
 from openaibatching.server.model import Stuck
 
 
@@ -30,3 +35,189 @@ async def token_limits(conn: Connection) -> dict[str, int]:
 async def oldest_queued_s(conn: Connection) -> float:
     """For how many seconds the oldest queued request has waited; 0 if there is none."""
     return cast("float", await value(conn, "oldest_queued", {}))
+
+
+# ----- one tenant's -----
+
+
+async def count_requests(conn: Connection, tenant: str) -> dict[str, int]:
+    """{state: how many requests the tenant has in it}."""
+    return dict(await (await execute(conn, "count_requests", {"tenant": tenant})).fetchall())
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """What a tenant has queued of one endpoint and model, and what may hold it up.
+
+    `queued_at` is when its oldest request came; `enqueued` are the model's tokens at OpenAI, of
+    all tenants, and `token_limit` what it takes at once, if that is known.
+    """
+
+    endpoint: str
+    model: str
+    queued_at: datetime
+    flushed: bool
+    requests: int
+    held_until: datetime | None
+    token_limit: int | None
+    enqueued: int
+
+
+async def read_queues(conn: Connection, tenant: str, most: int, limit: int) -> list[QueueRow]:
+    """The tenant's queues, the one with the oldest request first; counted to `most`."""
+    params = {"tenant": tenant, "most": most, "limit": limit}
+    return await (await execute(conn, "read_queues", params, class_row(QueueRow))).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """A batch as one of its tenants sees it. `seq` is its place among that tenant's batches."""
+
+    id: uuid.UUID
+    state: str
+    endpoint: str
+    model: str
+    requests: int
+    own_requests: int
+    upstream_id: str | None
+    upstream_status: str | None
+    upstream_completed: int
+    upstream_failed: int
+    completed: int
+    failed: int
+    requeued: int
+    tries: int
+    created_at: datetime
+    attempted_at: datetime | None
+    submitted_at: datetime | None
+    ended_at: datetime | None
+    closed_at: datetime | None
+    next_at: datetime
+    stuck: bool
+    seq: int
+
+
+async def open_batches(conn: Connection, tenant: str, limit: int) -> list[BatchRow]:
+    """The tenant's batches that are not closed, the oldest first."""
+    params = {"tenant": tenant, "limit": limit}
+    return await (await execute(conn, "open_batches", params, class_row(BatchRow))).fetchall()
+
+
+async def list_batches(
+    conn: Connection, tenant: str, before_seq: int | None, limit: int
+) -> list[BatchRow]:
+    """The tenant's batches, newest first."""
+    params = {"tenant": tenant, "before_seq": before_seq, "limit": limit}
+    return await (await execute(conn, "list_batches", params, class_row(BatchRow))).fetchall()
+
+
+async def find_batch(
+    conn: Connection, tenant: str, id_: uuid.UUID | None, upstream_id: str
+) -> BatchRow | None:
+    """The tenant's batch with this id of ours, or of OpenAI's."""
+    params = {"tenant": tenant, "id": id_, "upstream_id": upstream_id}
+    return await (await execute(conn, "find_batch", params, class_row(BatchRow))).fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One reason why requests failed for good. `example` is the last of them."""
+
+    status_code: int
+    code: str
+    endpoint: str
+    model: str
+    requests: int
+    example: uuid.UUID
+    last_hour: datetime
+
+
+async def list_failures(
+    conn: Connection, tenant: str, since: timedelta, limit: int
+) -> list[FailureRow]:
+    """The tenant's reasons, the most frequent first."""
+    params = {"tenant": tenant, "since": since, "limit": limit}
+    return await (await execute(conn, "list_failures", params, class_row(FailureRow))).fetchall()
+
+
+async def answers_by_hour(
+    conn: Connection, tenant: str, since: timedelta
+) -> list[tuple[datetime, int, int]]:
+    """(hour, answers, failures), the oldest hour first, those without any left out."""
+    params = {"tenant": tenant, "since": since}
+    return await (await execute(conn, "answers_by_hour", params)).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """What a tenant's answers cost, in USD; what is not grouped by is None."""
+
+    day: date | None
+    endpoint: str | None
+    model: str | None
+    answers: int
+    unpriced: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    realtime: Decimal
+    paid: Decimal
+    lost: Decimal
+
+
+async def sum_costs(
+    conn: Connection, tenant: str, days: int, by: Collection[str] = ()
+) -> list[CostRow]:
+    """The tenant's costs of the last `days` days of UTC, by those of day, endpoint and model."""
+    params = {
+        "tenant": tenant,
+        "days": days,
+        "by_day": "day" in by,
+        "by_endpoint": "endpoint" in by,
+        "by_model": "model" in by,
+    }
+    return await (await execute(conn, "sum_costs", params, class_row(CostRow))).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One step of a request, or of a batch that it was in."""
+
+    at: datetime
+    of: str
+    old_state: str | None
+    new_state: str | None
+    batch_id: uuid.UUID | None
+    upstream_id: str | None
+    note: str | None
+
+
+async def list_events(conn: Connection, seq: int, limit: int) -> list[EventRow]:
+    """The request's story, in its order."""
+    params = {"seq": seq, "limit": limit}
+    return await (await execute(conn, "list_events", params, class_row(EventRow))).fetchall()
+
+
+async def wish_flush(conn: Connection, tenant: str) -> None:
+    """Let what the tenant has queued wait for no more company."""
+    await execute(conn, "wish_flush", {"tenant": tenant})
+
+
+# ----- forecasts -----
+
+
+async def read_history(conn: Connection, each: int) -> list[Past]:
+    """The last `each` completed batches of each model, the newest first."""
+    cur = await execute(conn, "read_history", {"each": each}, class_row(Past))
+    return await cur.fetchall()
+
+
+async def read_under_way(conn: Connection) -> list[UnderWay]:
+    """What OpenAI works on."""
+    return await (await execute(conn, "read_under_way", {}, class_row(UnderWay))).fetchall()
+
+
+async def held_models(conn: Connection) -> set[str]:
+    """Models of which no batch is made at the moment, for whatever reason."""
+    return {row[0] for row in await (await execute(conn, "held_models", {})).fetchall()}

@@ -23,6 +23,7 @@ from anyio.from_thread import start_blocking_portal
 
 from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
+from openaibatching.server.budget import Budget
 from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
 from openaibatching.server.connections import Connections, allow_files
 from openaibatching.server.context import Context
@@ -31,6 +32,7 @@ from openaibatching.server.deliver import Deliverer
 from openaibatching.server.door import Door
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.server.errors import ConfigError, StoppedEarly
+from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
@@ -141,7 +143,15 @@ class Service:
         self._deliverer = Deliverer(self.database)
         self._keyring = Keyring(server_keys, self.database)
         self._session = Session(url, self.ctx.server, self._heard, self._keyring.cut_off)
-        door = Door(self.ctx, self._keyring, self._acceptor, self._deliverer)
+        self._forecaster = Forecaster(self.database, settings.batch_linger_s)
+        door = Door(
+            self.ctx,
+            self._keyring,
+            self._acceptor,
+            self._deliverer,
+            self._forecaster,
+            Budget(self.database, settings.budgets),
+        )
         self._connections = Connections()
         self._server = _uvicorn(settings, api.build(door), self._connections)
         self._socket = listening
@@ -160,6 +170,8 @@ class Service:
             self._deliverer.finished()
         if payload in ("", "keys"):
             self._keyring.changed()
+        if payload in ("", "submitted", "ended"):
+            self._forecaster.heard()
         self.worker.wake(payload)
 
     async def start(self) -> None:
@@ -169,6 +181,7 @@ class Service:
             self._session.run(),
             self._acceptor.run(),
             self._deliverer.run(),
+            self._forecaster.run(),
             self.worker.run(),
             self._connections.run(),
             self._keyring.run(),

@@ -26,6 +26,9 @@ log = journal.get()
 Step = Callable[[Context], Awaitable[bool]]
 
 # (step, the batch states that it takes, how many at a time)
+QUEUED = "queued"
+"""What is told when requests shall be sent now."""
+
 STEPS: tuple[tuple[Step, tuple[str, ...], int], ...] = (
     (upload_one, ("claimed", "uploading"), 2),
     (create_one, ("uploaded", "creating"), 2),
@@ -65,11 +68,12 @@ class Worker:
         self._away = False
         self._stuck: set[uuid.UUID] = set()
         self._loops = [_Loop(step, states) for step, states, copies in STEPS for _ in range(copies)]
+        self._forming = _Loop(self._form, (QUEUED,))
         self._tasks: list[asyncio.Task[None]] = []
 
     def wake(self, state: str) -> None:
         """A batch in `state` may be taken; "" when anything may have happened."""
-        for loop in self._loops:
+        for loop in (*self._loops, self._forming):
             if state == "" or state in loop.states:
                 loop.woken.set()
 
@@ -82,7 +86,7 @@ class Worker:
                 group.create_task(self._every(HOUSEKEEPING_S, self._keep_house)),
             ]
             self._tasks = [group.create_task(self._turn(loop)) for loop in self._loops]
-            self._tasks.append(group.create_task(self._turn(_Loop(self._form, ()))))
+            self._tasks.append(group.create_task(self._turn(self._forming)))
             await asyncio.wait(self._tasks)
             for task in rest:
                 task.cancel()

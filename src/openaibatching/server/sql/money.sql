@@ -37,6 +37,23 @@ select tenant, date_trunc('hour', coalesce(%(now)s::timestamptz, now()), 'UTC'),
 on conflict (tenant, hour, endpoint, model, status_code, code) do update
    set n = f.n + excluded.n, example = excluded.example;
 
+-- name: read_commitments
+-- What today has cost each tenant, and what its unfinished requests may still cost.
+select tenant, sum(spent) as spent, sum(reserved) as reserved
+  from (select tenant, paid as spent, 0::numeric as reserved from spending
+         where hour >= date_trunc('day', now(), 'UTC')
+        union all
+        select tenant, 0, usd from reserve) as both_
+ group by tenant;
+
+-- name: read_mean_outputs
+-- How many tokens the answers of a week had.
+select endpoint, model, (sum(output_tokens) / sum(answers))::int as mean from spending
+ where hour > now() - interval '7 days' group by endpoint, model having sum(answers) > 0;
+
+-- name: which_known
+select id from request where id = any(%(ids)b::uuid[]);
+
 -- name: fold_reserve
 with gone as (delete from reserve returning tenant, usd)
 insert into reserve select tenant, sum(usd) from gone group by tenant having sum(usd) <> 0;

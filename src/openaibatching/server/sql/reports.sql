@@ -1,4 +1,4 @@
--- What is asked about all of it: metrics, the page, money. Nothing here changes a row, and all of it
+-- What is asked about all of it: metrics, the page, money. All of it
 -- costs the same however many requests are stored.
 
 -- ===== metrics =====
@@ -7,13 +7,9 @@
 select what, state, sum(n)::bigint as n from tally group by what, state;
 
 -- name: stuck_batches
--- In OpenAI's hands for longer than its window of 24 hours and an hour of grace, or in ours for an
--- hour, which only a fault explains (or 2,000 creations an hour that are not enough).
-select id, state, model, upstream_id, since, tries
-  from (select batch.*, coalesce(ended_at, submitted_at, created_at) as since from batch
-         where state <> 'closed') as b
- where since < coalesce(%(now)s::timestamptz, now())
-               - case when state = 'submitted' then interval '25 hours' else interval '1 hour' end
+select id, state, model, upstream_id, coalesce(ended_at, submitted_at, created_at) as since, tries
+  from batch b
+ where state <> 'closed' and is_stuck(b, coalesce(%(now)s::timestamptz, now()))
  order by since;
 
 -- name: token_limits
@@ -25,3 +21,133 @@ select coalesce(extract(epoch from now() - min(queued_at)), 0)::float8 as second
 -- name: ping
 -- Reading is not enough: a failover may have left us on a standby.
 select not current_setting('transaction_read_only')::boolean as writable;
+
+-- ===== one tenant's =====
+
+-- name: count_requests
+select state, sum(n)::bigint as n from tally
+ where what = 'request' and tenant = %(tenant)s::text group by state;
+
+-- name: read_queues
+-- What the tenant has queued, by endpoint and model. Counting ends at `most`.
+select h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as flushed,
+       c.requests, l.held_until, limit_at(l, now()) as token_limit,
+       (select coalesce(sum(b.tokens), 0)::bigint from batch b where b.model = h.model
+         and b.state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted')) as enqueued
+  from queue_head h
+  left join model_limit l on l.model = h.model
+  left join flush f on f.tenant = h.tenant
+ cross join lateral (
+   select count(*) as requests from (
+     select from request q
+      where q.state = 'queued' and q.endpoint = h.endpoint and q.model = h.model
+        and q.tenant = h.tenant limit %(most)s::int) as counted) as c
+ where h.tenant = %(tenant)s::text
+ order by h.queued_at limit %(limit)s::int;
+
+-- name: open_batches
+select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
+       b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
+       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
+       b.next_at, is_stuck(b, now()) as stuck, s.seq
+  from batch b join share s on s.batch_id = b.id and s.tenant = %(tenant)s::text
+ where b.state <> 'closed'
+ order by b.created_at limit %(limit)s::int;
+
+-- name: list_batches
+-- Newest first.
+select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
+       b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
+       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
+       b.next_at, is_stuck(b, now()) as stuck, s.seq
+  from share s join batch b on b.id = s.batch_id
+ where s.tenant = %(tenant)s::text
+   and s.seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
+ order by s.seq desc limit %(limit)s::int;
+
+-- name: find_batch
+-- By our id or OpenAI's.
+select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
+       b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
+       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
+       b.next_at, is_stuck(b, now()) as stuck, s.seq
+  from batch b join share s on s.batch_id = b.id and s.tenant = %(tenant)s::text
+ where b.id = %(id)s::uuid or b.upstream_id = %(upstream_id)s::text;
+
+-- name: list_failures
+-- Why requests failed for good, the most frequent reason first.
+select status_code, code, endpoint, model, sum(n)::bigint as requests,
+       (array_agg(example order by hour desc))[1] as example, max(hour) as last_hour
+  from failure
+ where tenant = %(tenant)s::text and hour > now() - %(since)s::interval
+ group by status_code, code, endpoint, model
+ order by requests desc, last_hour desc limit %(limit)s::int;
+
+-- name: answers_by_hour
+select hour, sum(answers)::bigint as answers, sum(failed)::bigint as failed
+  from (select hour, answers, 0 as failed from spending
+         where tenant = %(tenant)s::text and hour > now() - %(since)s::interval
+        union all
+        select hour, 0, n from failure
+         where tenant = %(tenant)s::text and hour > now() - %(since)s::interval) as both_
+ group by hour order by hour;
+
+-- name: sum_costs
+-- The last `days` days of UTC, today included, by those of day, endpoint and model that are asked for.
+select case when %(by_day)s::boolean then (hour at time zone 'UTC')::date end as day,
+       case when %(by_endpoint)s::boolean then endpoint end as endpoint,
+       case when %(by_model)s::boolean then model end as model,
+       coalesce(sum(answers), 0)::bigint as answers, coalesce(sum(unpriced), 0)::bigint as unpriced,
+       coalesce(sum(input_tokens), 0)::bigint as input_tokens,
+       coalesce(sum(cached_tokens), 0)::bigint as cached_tokens,
+       coalesce(sum(output_tokens), 0)::bigint as output_tokens,
+       coalesce(sum(reasoning_tokens), 0)::bigint as reasoning_tokens,
+       coalesce(sum(realtime), 0) as realtime, coalesce(sum(paid), 0) as paid,
+       coalesce(sum(lost), 0) as lost
+  from spending
+ where tenant = %(tenant)s::text
+   and hour >= date_trunc('day', now(), 'UTC') - (%(days)s::int - 1) * interval '1 day'
+ group by 1, 2, 3 order by 1 desc nulls last, paid desc, 2, 3;
+
+-- name: list_events
+-- A request's story: its own events and those of each batch that it was in.
+with own as (select seq, at, batch_id, old_state, new_state, note from event
+              where request_seq = %(seq)s::bigint)
+select e.at, e.of, e.old_state, e.new_state, e.batch_id, b.upstream_id, e.note
+  from (select 'request' as of, own.* from own
+        union all
+        select 'batch', v.seq, v.at, v.batch_id, v.old_state, v.new_state, v.note
+          from event v
+         where v.request_seq is null
+           and v.batch_id in (select batch_id from own where batch_id is not null)) as e
+  left join batch b on b.id = e.batch_id
+ order by e.at, e.seq limit %(limit)s::int;
+
+-- ===== forecasts =====
+
+-- name: read_history
+-- How long OpenAI took for the last batches of each model that completed.
+select model, requests, submitted_at, ended_at, created_at
+  from (select b.*, row_number() over (partition by model order by ended_at desc) as n
+          from (select model, requests, submitted_at, ended_at, created_at from batch
+                 where upstream_status = 'completed' and ended_at > now() - interval '30 days'
+                   and submitted_at is not null
+                 order by ended_at desc limit 20000) as b) as recent
+ where n <= %(each)s::int
+ order by ended_at desc;
+
+-- name: read_under_way
+-- What OpenAI works on.
+select upstream_id, model, requests, submitted_at from batch
+ where state = 'submitted' and upstream_id is not null;
+
+-- name: held_models
+-- The models of which no batch is made now, or only when another has ended.
+select model from model_limit l
+ where held_until > now()
+    or limit_at(l, now()) <= (select coalesce(sum(tokens), 0) from batch b where b.model = l.model
+         and b.state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted'));
+
+-- name: wish_flush
+insert into flush (tenant, at) values (%(tenant)s::text, now())
+on conflict (tenant) do update set at = excluded.at;

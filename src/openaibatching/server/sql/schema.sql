@@ -216,6 +216,7 @@ create table spending (
   lost              numeric not null default 0, -- of that, for answers that never came
   primary key (tenant, hour, endpoint, model)
 );
+create index spending_by_hour on spending (hour);
 
 -- What failed for good, hour by hour and by reason, with the last one as an example.
 create table failure (
@@ -257,6 +258,13 @@ return lease_by is null or lease_until < at or not exists (
   select from pg_locks
    where locktype = 'advisory' and classid = 9487 and objid = lease_by::oid and granted
      and database = (select oid from pg_database where datname = current_database()));
+
+-- Whether a batch has stood still for too long: in OpenAI's hands for longer than its window of 24
+-- hours and an hour of grace, or in ours for an hour, which only a fault explains (or 2,000 creations
+-- an hour that are not enough).
+create function is_stuck(b batch, at timestamptz) returns boolean language sql immutable
+return b.state <> 'closed' and coalesce(b.ended_at, b.submitted_at, b.created_at)
+       < at - case when b.state = 'submitted' then interval '25 hours' else interval '1 hour' end;
 
 create function request_inserted() returns trigger language plpgsql
 set search_path = openaibatching as $$

@@ -57,6 +57,7 @@ create table spending (
   lost              numeric not null default 0,
   primary key (tenant, hour, endpoint, model)
 );
+create index spending_by_hour on spending (hour);
 
 create table failure (
   tenant       text not null,
@@ -85,6 +86,11 @@ create table api_key (
   last_used_at  timestamptz,
   revoked_at    timestamptz
 );
+
+create function is_stuck(b batch, at timestamptz) returns boolean language sql immutable
+return b.state <> 'closed' and coalesce(b.ended_at, b.submitted_at, b.created_at)
+       < at - case when b.state = 'submitted' then interval '25 hours' else interval '1 hour' end;
+
 
 create or replace function request_inserted() returns trigger language plpgsql
 set search_path = openaibatching as $$

@@ -1,0 +1,48 @@
+"""The door's answers about all of a tenant's work; overview.py knows them."""
+
+from __future__ import annotations
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+
+from openaibatching.server import errors, incoming, overview, situation
+from openaibatching.server.door import Door
+
+DAYS, DAYS_MAX = 30, 3660
+
+
+async def read_stats(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/stats."""
+    return JSONResponse(await overview.stats(door, await incoming.tenant(http, door.keyring)))
+
+
+async def list_batches(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/batches."""
+    tenant = await incoming.tenant(http, door.keyring)
+    after, limit = incoming.given(http, "after"), incoming.limit(http)
+    return JSONResponse(await overview.batches(door, tenant, after, limit))
+
+
+async def read_batch(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/batches/{id}; the id is ours, or OpenAI's."""
+    tenant = await incoming.tenant(http, door.keyring)
+    return JSONResponse(await overview.batch(door, tenant, http.path_params["id"]))
+
+
+async def read_costs(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/costs."""
+    tenant = await incoming.tenant(http, door.keyring)
+    by = [part.strip() for part in (incoming.given(http, "group_by") or "day").split(",")]
+    if not set(by) <= set(situation.GROUPS) or len(set(by)) < len(by):
+        raise errors.InvalidParameter(
+            f"'group_by' must be some of {', '.join(situation.GROUPS)}, separated by commas.",
+            param="group_by",
+        )
+    days = incoming.whole_number(http, "days", DAYS, DAYS_MAX)
+    return JSONResponse(await overview.costs(door, tenant, days, by))
+
+
+async def flush(door: Door, http: HttpRequest) -> Response:
+    """POST /v1/flush."""
+    tenant = await incoming.tenant(http, door.keyring)
+    return JSONResponse(await overview.flush(door, tenant), 202)

@@ -1,0 +1,133 @@
+"""What a tenant is told about all of its work: stats, batches, costs, a request's story.
+
+The HTTP API and the page say the same, because both ask here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from openaibatching.server import errors, money, reports, situation, store
+from openaibatching.server.budget import ALL
+from openaibatching.server.db import Connection
+from openaibatching.server.door import Door
+from openaibatching.server.model import REQUEST_STATES, Request
+
+QUEUES_MAX, BATCHES_MAX, FAILURES_MAX, EVENTS_MAX = 50, 100, 50, 1000
+FAILURES_SINCE, HOURS_SINCE = timedelta(days=7), timedelta(hours=48)
+MONTH_DAYS = 30
+
+
+async def stats(door: Door, tenant: str) -> dict[str, Any]:
+    """The object of GET /v1/stats. Raises DatabaseUnavailable."""
+    now = datetime.now(UTC)
+    forecast = door.forecaster.forecast
+
+    async def look(conn: Connection) -> dict[str, Any]:
+        counts = await reports.count_requests(conn, tenant)
+        linger = timedelta(seconds=door.ctx.settings.batch_linger_s)
+        pace = situation.Pace(linger, await store.creates_last_hour(conn, None))
+        queues = await reports.read_queues(conn, tenant, situation.COUNTED_MAX, QUEUES_MAX)
+        batches = [
+            situation.batch(row, forecast, now)
+            for row in await reports.open_batches(conn, tenant, BATCHES_MAX)
+        ]
+        failures = await reports.list_failures(conn, tenant, FAILURES_SINCE, FAILURES_MAX)
+        return {
+            "object": "stats",
+            "tenant": tenant,
+            "created_at": situation.unix(now),
+            "requests": {state: counts.get(state, 0) for state in REQUEST_STATES},
+            "queue": [situation.queue(row, pace, forecast, now) for row in queues],
+            "batches": batches,
+            "stuck": [batch for batch in batches if batch["stuck"]],
+            "failures": [situation.failure(row) for row in failures],
+            "answers_by_hour": situation.hours(
+                await reports.answers_by_hour(conn, tenant, HOURS_SINCE)
+            ),
+            "costs": {
+                "today": situation.total(await reports.sum_costs(conn, tenant, 1)),
+                "last_30_days": situation.total(await reports.sum_costs(conn, tenant, MONTH_DAYS)),
+            },
+            "budget": await _budget(door, conn, tenant),
+        }
+
+    return await door.read(look)
+
+
+async def _budget(door: Door, conn: Connection, tenant: str) -> dict[str, Any]:
+    limits = door.budget.limits
+    limit = limits.get(tenant, limits.get(ALL))
+    rows = await money.read_commitments(conn)
+    # A budget of all tenants is used up by all of them.
+    whose = {tenant} if tenant in limits or ALL not in limits else {name for name, _, _ in rows}
+    spent = sum(spent for name, spent, _ in rows if name in whose)
+    reserved = sum(reserved for name, _, reserved in rows if name in whose)
+    return {
+        "usd_day": None if limit is None else float(limit),
+        "spent": float(spent),
+        "reserved": float(reserved),
+    }
+
+
+async def batches(door: Door, tenant: str, after: str, limit: int) -> dict[str, Any]:
+    """A page of the tenant's batches, newest first, in the shape of OpenAI's lists.
+
+    `after` is a batch's id, or "". Raises NotFound, DatabaseUnavailable.
+    """
+    before_seq = (await _find(door, tenant, after)).seq if after else None
+    found = await door.read(lambda conn: reports.list_batches(conn, tenant, before_seq, limit + 1))
+    now = datetime.now(UTC)
+    data = [situation.batch(row, door.forecaster.forecast, now) for row in found[:limit]]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(found) > limit,
+    }
+
+
+async def batch(door: Door, tenant: str, name: str) -> dict[str, Any]:
+    """The tenant's batch of that name, our id or OpenAI's. Raises NotFound, DatabaseUnavailable."""
+    row = await _find(door, tenant, name)
+    return situation.batch(row, door.forecaster.forecast, datetime.now(UTC))
+
+
+async def _find(door: Door, tenant: str, name: str) -> reports.BatchRow:
+    try:
+        id_ = uuid.UUID(name)
+    except ValueError:
+        id_ = None
+    found = None
+    if "\0" not in name:
+        found = await door.read(lambda conn: reports.find_batch(conn, tenant, id_, name))
+    if found is None:
+        raise errors.NotFound(f"No batch found with id '{name}'.", param="id")
+    return found
+
+
+async def costs(door: Door, tenant: str, days: int, by: Sequence[str]) -> dict[str, Any]:
+    """The list of GET /v1/costs. Raises DatabaseUnavailable."""
+    rows = await door.read(lambda conn: reports.sum_costs(conn, tenant, days, by))
+    # Without a group there is one row, also when there is nothing to add up.
+    grouped = set(by) - {"tenant"}
+    return situation.costs(rows if grouped or rows[0].answers else [], by, tenant)
+
+
+async def events(door: Door, request: Request) -> dict[str, Any]:
+    """The request's story. Raises DatabaseUnavailable."""
+    rows = await door.read(lambda conn: reports.list_events(conn, request.seq, EVENTS_MAX + 1))
+    data = [situation.event(row) for row in rows[:EVENTS_MAX]]
+    return {"object": "list", "data": data, "has_more": len(rows) > EVENTS_MAX}
+
+
+async def flush(door: Door, tenant: str) -> dict[str, Any]:
+    """Send what the tenant has queued without waiting for company. Raises DatabaseUnavailable."""
+    async with door.ctx.database.transaction() as conn:
+        queued = (await reports.count_requests(conn, tenant)).get("queued", 0)
+        await reports.wish_flush(conn, tenant)
+    return {"object": "flush", "requests": queued}

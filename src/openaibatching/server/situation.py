@@ -1,0 +1,229 @@
+"""What is going on, in words and numbers: the objects of stats, batches, costs and events. Pure.
+
+Times are in Unix seconds, money is in USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
+from openaibatching.server.forecast import Forecast
+from openaibatching.server.model import request_id
+from openaibatching.server.replies import cost
+from openaibatching.server.reports import BatchRow, CostRow, EventRow, FailureRow, QueueRow
+
+COUNTED_MAX = 10_000
+"""A queue is counted to here: a larger one has "at least" so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What decides when a queue is sent. `creates` were made in the last hour, by all servers."""
+
+    linger: timedelta
+    creates: int
+
+
+def unix(at: datetime | None) -> int | None:
+    """Unix seconds."""
+    return None if at is None else int(at.timestamp())
+
+
+# ----- the queue -----
+
+
+def queue(row: QueueRow, pace: Pace, forecast: Forecast, now: datetime) -> dict[str, Any]:
+    """One queue, why it waits, and until when."""
+    reason, until, detail = _why(row, pace, forecast, now)
+    return {
+        "endpoint": row.endpoint,
+        "model": row.model,
+        "requests": row.requests,
+        "requests_capped": row.requests >= COUNTED_MAX,
+        "oldest_queued_at": unix(row.queued_at),
+        "reason": reason,
+        "until": unix(until),
+        "detail": detail,
+    }
+
+
+def _why(
+    row: QueueRow, pace: Pace, forecast: Forecast, now: datetime
+) -> tuple[str, datetime | None, str]:
+    if row.held_until is not None and row.held_until > now:
+        said = "OpenAI refused the model's last batch, for a reason that passes; it is tried again."
+        return "held", row.held_until, said
+    if pace.creates >= UPSTREAM_CREATES_PER_HOUR:
+        said = f"OpenAI takes {UPSTREAM_CREATES_PER_HOUR:,} batches an hour; these were made."
+        return "creations_full", None, said
+    due = row.queued_at + pace.linger
+    if due > now and not row.flushed:
+        return "lingering", due, "It waits for company until its batch is sent."
+    if row.token_limit is not None and row.enqueued > 0:
+        ends = [forecast.of_batch(b.upstream_id, now) for b in forecast.under_way.values()
+                if b.model == row.model]  # fmt: skip
+        said = (
+            f"OpenAI takes {row.token_limit:,} tokens of this model at once, and has "
+            f"{row.enqueued:,}: it is sent when a batch has ended."
+        )
+        return "token_limit", min((end for end in ends if end), default=None), said
+    return "due", None, "Its batch is being made."
+
+
+# ----- batches -----
+
+
+def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
+    """The object of GET /v1/batches/{id}."""
+    known = row.state in ("ended", "collected", "closed")
+    end = forecast.of_batch(row.upstream_id, now) if row.upstream_id and not known else None
+    return {
+        "object": "batch",
+        "id": str(row.id),
+        "batch_id": row.upstream_id,
+        "status": row.state,
+        "upstream_status": row.upstream_status,
+        "endpoint": row.endpoint,
+        "model": row.model,
+        "requests": row.requests,
+        "own_requests": row.own_requests,
+        "request_counts": {
+            "total": row.requests,
+            "completed": row.completed if known else row.upstream_completed,
+            "failed": row.failed if known else row.upstream_failed,
+        },
+        "requeued": row.requeued,
+        "tries": row.tries,
+        "stuck": row.stuck,
+        "reason": _going_on(row),
+        "created_at": unix(row.created_at),
+        "submitted_at": unix(row.submitted_at),
+        "ended_at": unix(row.ended_at),
+        "closed_at": unix(row.closed_at),
+        "next_look_at": None if row.closed_at else unix(row.next_at),
+        "estimated_completion_at": unix(end),
+    }
+
+
+_DOING = {
+    "claimed": "Its file is about to be uploaded.",
+    "uploading": "Its file is being uploaded.",
+    "uploaded": "Its file is at OpenAI; the batch is about to be created.",
+    "creating": "It is being created; a creation without an answer is looked for at OpenAI first.",
+    "ended": "OpenAI has ended it; its answers are being read.",
+    "collected": "All is answered; its files at OpenAI are being deleted.",
+}
+_AT_OPENAI = {
+    "validating": "OpenAI checks its file.",
+    "in_progress": "OpenAI works on it.",
+    "finalizing": "OpenAI writes its answers down.",
+    "cancelling": "OpenAI is stopping it.",
+}
+_STUCK = {
+    "submitted": "OpenAI has had it for more than 25 hours. It was asked to stop; then what is "
+    "unanswered goes again.",
+}
+_STUCK_HERE = "Nothing has moved for an hour: the log says why, under batch_stuck."
+
+
+def _going_on(row: BatchRow) -> str:
+    if row.state == "closed":
+        return _ended(row)
+    if row.stuck:
+        said = _STUCK.get(row.state, _STUCK_HERE)
+    elif row.state == "submitted":
+        said = _AT_OPENAI.get(row.upstream_status or "", "OpenAI has it.")
+    else:
+        said = _DOING[row.state]
+    # While OpenAI works, looking again and again is no failure.
+    if row.tries and row.state != "submitted":
+        said += f" {row.tries} tries have failed, and it is tried again."
+    return said
+
+
+def _ended(row: BatchRow) -> str:
+    again = f" {row.requeued:,} requests went again." if row.requeued else ""
+    if row.upstream_status == "completed":
+        return "Done." + again
+    if row.upstream_status == "failed":
+        return "OpenAI refused it; what was wrong failed alone." + again
+    return f"OpenAI ended it as {row.upstream_status}; what was answered is kept." + again
+
+
+# ----- failures, answers, events -----
+
+
+def failure(row: FailureRow) -> dict[str, Any]:
+    """Why requests failed for good."""
+    return {
+        "status_code": row.status_code,
+        "code": row.code or None,
+        "endpoint": row.endpoint,
+        "model": row.model,
+        "requests": row.requests,
+        "example": request_id(row.example),
+        "last_at": unix(row.last_hour),
+    }
+
+
+def hours(rows: Iterable[tuple[datetime, int, int]]) -> list[dict[str, Any]]:
+    """Answers and failures by hour."""
+    return [{"hour": unix(at), "answers": done, "failed": failed} for at, done, failed in rows]
+
+
+def event(row: EventRow) -> dict[str, Any]:
+    """One step of a request's story; `at` has fractions of a second."""
+    return {
+        "object": "event",
+        "at": round(row.at.timestamp(), 3),
+        "of": row.of,
+        "from": row.old_state,
+        "to": row.new_state,
+        "batch": str(row.batch_id) if row.batch_id else None,
+        "batch_id": row.upstream_id,
+        "note": row.note,
+    }
+
+
+# ----- money -----
+
+GROUPS = ("day", "endpoint", "model", "tenant")
+
+
+def costs(rows: Sequence[CostRow], by: Sequence[str], tenant: str) -> dict[str, Any]:
+    """The list of GET /v1/costs: a row for each group, and all of it together."""
+    data = [
+        {**{group: tenant if group == "tenant" else _text(getattr(row, group)) for group in by},
+         **money(row)}
+        for row in rows
+    ]  # fmt: skip
+    return {"object": "list", "data": data, "total": total(rows), "has_more": False}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+_COUNTS = ("answers", "unpriced", "input_tokens", "cached_tokens", "output_tokens",
+           "reasoning_tokens")  # fmt: skip
+
+
+def money(row: CostRow) -> dict[str, Any]:
+    """What these answers cost."""
+    counts = {name: getattr(row, name) for name in _COUNTS}
+    return {"object": "cost", **counts, **cost(row.realtime, row.paid), "lost": float(row.lost)}
+
+
+def total(rows: Sequence[CostRow]) -> dict[str, Any]:
+    """What all of these rows cost together."""
+    counts = {name: sum(getattr(row, name) for row in rows) for name in _COUNTS}
+    zero = Decimal(0)
+    realtime, paid, lost = (
+        sum((getattr(row, name) for row in rows), zero) for name in ("realtime", "paid", "lost")
+    )
+    return {"object": "cost", **counts, **cost(realtime, paid), "lost": float(lost)}
