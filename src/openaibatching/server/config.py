@@ -261,14 +261,16 @@ def parse_keys(text: str) -> dict[str, str]:
     return keys
 
 
-_BUDGET = re.compile(rf"(?:({TENANT.pattern})=)?(\d{{1,9}}(?:\.\d{{1,6}})?)")
+ALL_TENANTS = ""
+"""The name of the budget of all of them together."""
+_BUDGET = re.compile(r"(?:([A-Za-z0-9._-]{1,64})=)?(\d{1,9}(?:\.\d{1,6})?)")
 
 
 def parse_budgets(text: str) -> dict[str, Decimal]:
     """{tenant: USD} of `100`, `name=5,name2=10` or both; "" is all tenants. Raises ConfigError."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     found = [_BUDGET.fullmatch(part) for part in parts]
-    budgets = {match[1] or "": Decimal(match[2]) for match in found if match}
+    budgets = {match[1] or ALL_TENANTS: Decimal(match[2]) for match in found if match}
     if len(budgets) < len(parts):
         raise ConfigError(
             "BATCH_BUDGET_USD_DAY must be a number of USD, or name=5,name2=10 by tenant, or both"
