@@ -28,10 +28,10 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
-            "openapi_parts openapi_replies openapi_reports receipts forecast"
+            "openapi_parts openapi_replies openapi_reports receipts forecast key_text key_memory"
         ),
     ),
-    ("the rim: the database and OpenAI", True, "db store money reports embedded upstream"),
+    ("the rim: the database and OpenAI", True, "db store money reports keys embedded upstream"),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
@@ -39,8 +39,8 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "who calls the flow",
         True,
         (
-            "worker incoming forecaster budget door roll bulk_out bulk overview api_reports api "
-            "connections"
+            "worker keyring sessions incoming forecaster budget door roll bulk_out bulk "
+            "overview api_reports api connections"
         ),
     ),
     ("put together", True, "service"),

@@ -34,6 +34,7 @@ COMMANDS = {
     "batches": Command("list or show batches", "commands.batches"),
     "flush": Command("send what is queued without waiting for company", "commands.flush"),
     "cost": Command("tokens, what was paid and what was saved", "commands.cost"),
+    "keys": Command("make, list, rotate and revoke the keys of callers", "keys.command"),
     "simulate": Command("run OpenAI's side alone, for trying and testing", "simulator.command"),
     "demo": Command("server, database and simulator at once: one call, answered", "demo"),
     "completion": Command("print what makes a shell complete these commands", "completion"),
