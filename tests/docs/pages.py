@@ -32,6 +32,7 @@ NOT_RUN = {
     "docker ": "no engine here; tests/image/ builds this image and runs it",
     "curl --cacert": "asks the containers; tests/image/check_proxy.py does",
     "            ┌─────": "a picture",
+    "Queue\nmodel ": "a picture of a terminal; tests/flow/test_command_line.py looks at one",
     "2026-11-24T14:58:07": "a log line by itself; those of `serve` are compared in README",
 }
 # Whole pages (if they are there) whose blocks have tests of their own.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openaibatching import demo
-from openaibatching.cli import _serve_parser
+from openaibatching.serve import parser
 from openaibatching.server.config import SECRETS, Settings, load, parse_keys
 from openaibatching.server.errors import ConfigError
 
@@ -53,7 +53,7 @@ def test_what_is_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: st
 
 
 def test_every_setting_but_the_secrets_has_a_flag() -> None:
-    flags = set(vars(_serve_parser().parse_args([])))
+    flags = set(vars(parser().parse_args([])))
     assert flags == set(Settings.model_fields) - set(SECRETS)
 
 

@@ -114,6 +114,22 @@ async def outages_named() -> AsyncIterator[None]:
         raise DatabaseUnavailable from error
 
 
+async def through_outage(ask: Callable[[], Awaitable[T]], outage_s: float) -> T:
+    """What `ask` gives, asked again while the database is away: its restart passes unseen.
+
+    Raises DatabaseUnavailable when it is still away after `outage_s` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + outage_s
+    while True:
+        try:
+            return await ask()
+        except DatabaseUnavailable:
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
 class Database:
     """The pool. `open` before use; `transaction` and `statement` are the ways to a connection."""
 
@@ -159,20 +175,13 @@ class Database:
             yield conn
 
     async def read(self, query: Callable[[Connection], Awaitable[T]], outage_s: float) -> T:
-        """What `query` finds. A restart of PostgreSQL passes unseen: reading again is always safe.
+        """What `query` finds, `through_outage`: reading again is always safe."""
 
-        Raises DatabaseUnavailable when it is still away after `outage_s` seconds.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + outage_s
-        while True:
-            try:
-                async with self.transaction() as conn:
-                    return await query(conn)
-            except DatabaseUnavailable:
-                if loop.time() >= deadline:
-                    raise
-                await asyncio.sleep(0.1)
+        async def ask() -> T:
+            async with self.transaction() as conn:
+                return await query(conn)
+
+        return await through_outage(ask, outage_s)
 
     async def ping(self, timeout: float) -> bool:
         """Whether the database answers within `timeout` seconds, and takes writes."""
