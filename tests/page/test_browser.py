@@ -295,6 +295,7 @@ async def test_a_dead_database_is_said_and_the_page_goes_on_by_itself(
             )
         await expect(open_.locator("#connection")).to_be_hidden()
         await expect(heading).to_have_text(id_)
+        await expect(late.get_by_role("searchbox")).to_be_visible()
 
 
 async def test_a_server_that_is_gone_is_said(desk: Door, browser: Browser) -> None:

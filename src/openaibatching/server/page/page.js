@@ -84,6 +84,7 @@ function selecting() {
 
 function say(words) {
   connection.hidden = !words;
+  document.body.classList.toggle("stale", Boolean(words));
   if (connection.textContent !== words) connection.textContent = words;
 }
 
@@ -102,6 +103,10 @@ async function look() {
     away ??= new Date();
     const since = local(away, true);
     say("away" in main.dataset ? "" : `No connection to the database since ${since}. What is shown is from before; this goes on by itself.`);
+    return;
+  }
+  if ("away" in main.dataset) { // there was nothing to be brought up to date
+    location.reload();
     return;
   }
   away = null;
