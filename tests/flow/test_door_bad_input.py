@@ -151,7 +151,6 @@ PATHS = [
     "/v1/responses/",
     "/v1/models",
     "/v1/files",
-    "/v1/batches",
     "/v1/videos",
     "/responses",
     "/v1/requests/a/b/c",
