@@ -21,6 +21,7 @@ from openaibatching.server.deliver import Deliverer
 from openaibatching.server.errors import Refusal
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.model import Call, Request
+from openaibatching.server.totals import Totals
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Door:
     deliverer: Deliverer
     forecaster: Forecaster
     budget: Budget
+    totals: Totals = field(default_factory=Totals)
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)
     )

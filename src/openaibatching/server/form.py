@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from openaibatching.server import journal, store
+from openaibatching.server import counted, journal, store
 from openaibatching.server.config import (
     UPSTREAM_CREATES_PER_HOUR,
     UPSTREAM_INPUTS_MAX,
@@ -120,5 +120,6 @@ async def _form(ctx: Context, group: store.Group) -> bool:
         seqs = await asyncio.to_thread(choose, queue, limits, waited)
         requests = await store.claim(conn, group, seqs) if seqs else 0
     if requests:
+        counted.QUEUE_WAIT.observe((group.now - group.queued_at).total_seconds())
         log.info("batch_formed", model=group.model, endpoint=group.endpoint, requests=requests)
     return requests > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -314,3 +314,54 @@ class Failed:
     code: str
     n: int
     example: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingSum:
+    """What the answers of one endpoint and model were, of all tenants; money in USD.
+
+    `first` is the hour of the first one. `settled` sums do not grow any more: they are of hours
+    before `settled_to`.
+    """
+
+    settled: bool
+    settled_to: datetime
+    endpoint: str
+    model: str
+    first: datetime
+    answers: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    realtime: Decimal
+    paid: Decimal
+    lost: Decimal
+
+    def __add__(self, other: SpendingSum) -> SpendingSum:
+        return replace(
+            self,
+            first=min(self.first, other.first),
+            answers=self.answers + other.answers,
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            realtime=self.realtime + other.realtime,
+            paid=self.paid + other.paid,
+            lost=self.lost + other.lost,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailureSum:
+    """How many requests to one endpoint failed for good with one status, of all tenants."""
+
+    settled: bool
+    settled_to: datetime
+    endpoint: str
+    status_code: int
+    n: int
+
+    def __add__(self, other: FailureSum) -> FailureSum:
+        return replace(self, n=self.n + other.n)

@@ -230,6 +230,7 @@ create table failure (
   example      uuid not null,
   primary key (tenant, hour, endpoint, model, status_code, code)
 );
+create index failure_by_hour on failure (hour);
 
 -- A tenant's wish that what is queued by now waits for no more company.
 create table flush (

@@ -70,6 +70,7 @@ create table failure (
   example      uuid not null,
   primary key (tenant, hour, endpoint, model, status_code, code)
 );
+create index failure_by_hour on failure (hour);
 
 create table flush (
   tenant  text primary key,
