@@ -30,6 +30,7 @@ NOT_RUN = {
     "pip install": "tests/distribution/ installs the wheel, bare and with [server]",
     "npm install": "clients/typescript/scripts/test.mjs installs the package from its tarball",
     "docker ": "no engine here; tests/image/ builds this image and runs it",
+    "promtool ": "tests/pure/test_monitoring.py runs it where it is installed",
     "curl --cacert": "asks the containers; tests/image/check_proxy.py does",
     "            ┌─────": "a picture",
     "2026-11-24T14:58:07": "a log line by itself; those of `serve` are compared in README",

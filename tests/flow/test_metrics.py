@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.door import WAIT, Door, open_door
+from support.monitoring import OWN_OF_PROMETHEUS, expressions, selectors
 from support.postgres import Cluster
 from support.steps import chat
 
@@ -106,3 +108,24 @@ async def test_a_server_counts_its_replies_and_measures_queue_and_batches(watche
         assert total(after, f"{name}_sum") > 0
     forecast = "openaibatching_forecast_last_success_timestamp_seconds"
     assert total(after, forecast) > 1.7e9
+
+
+async def test_rules_and_dashboard_ask_only_for_what_the_page_has(watched: Door) -> None:
+    wrong = chat("[[simulate:status=400]] for the dashboard")
+    await watched.client.post("/v1/chat/completions", json=wrong, headers=WAIT)
+    await watched.client.post("/v1/chat/completions", json=chat("dashboard"), headers=WAIT)
+    text = (await watched.client.get("/metrics")).text
+    families = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
+    labels: dict[str, dict[str, set[str]]] = {}
+    for name, its in await page(watched):
+        for label, value in its:
+            labels.setdefault(name, {}).setdefault(label, set()).add(value)
+    for expression in expressions():
+        for selector in selectors(expression):
+            if selector.metric in OWN_OF_PROMETHEUS or ":" in selector.metric:
+                continue
+            family = re.sub("_(bucket|count|sum)$", "", selector.metric)
+            assert {selector.metric, family} & families, expression
+            for label, values in selector.labels.items():
+                if label not in ("job", "event"):  # the events that there are: test_monitoring.py
+                    assert set(values) <= labels[selector.metric][label], expression

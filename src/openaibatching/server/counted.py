@@ -18,6 +18,11 @@ UPSTREAM_ERRORS = Counter(
     ["kind", "status"],
     registry=REGISTRY,
 )
+# What an alarm waits for is there from the start: Prometheus sees a counter grow, but not appear.
+for _event in ("batch_doubled", "lease_lost", "step_failed", "storing_failed", "handler_failed"):
+    EVENTS.labels(_event)
+for _status in ("401", "403"):
+    UPSTREAM_ERRORS.labels("UpstreamDenied", _status)
 UPSTREAM_LAST_SUCCESS = Gauge(
     "openaibatching_upstream_last_success_timestamp_seconds",
     "When a call to OpenAI last succeeded, as Unix time; 0 before the first.",
@@ -48,6 +53,7 @@ BATCH_DURATION = Histogram(
         *(_HOUR * n for n in (1, 2, 4, 8, 12, 18, 24, 25)),
     ),
 )
+BATCH_DURATION.labels("completed")
 
 _REPLIES = Counter(
     "openaibatching_http_replies",
