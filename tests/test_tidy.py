@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
             "openapi_parts openapi_replies openapi_reports receipts forecast"
         ),
     ),
-    ("the rim: the database and OpenAI", True, "db store money reports embedded upstream"),
+    ("the rim: the database and OpenAI", True, "db store money reports embedded upstream tracing"),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles"),
     ("the flow: no step imports another", False, "accept form submit watch collect deliver"),

@@ -30,6 +30,8 @@ NOT_RUN = {
     "pip install": "tests/distribution/ installs the wheel, bare and with [server]",
     "npm install": "clients/typescript/scripts/test.mjs installs the package from its tarball",
     "docker ": "no engine here; tests/image/ builds this image and runs it",
+    "OTEL_EXPORTER_OTLP_ENDPOINT=": "names no collector; tests/flow/test_tracing.py has one",
+    "POST /summaries": "a picture",
     "promtool ": "tests/pure/test_monitoring.py runs it where it is installed",
     "curl --cacert": "asks the containers; tests/image/check_proxy.py does",
     "            ┌─────": "a picture",

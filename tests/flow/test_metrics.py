@@ -10,8 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.door import WAIT, Door, open_door
 from support.monitoring import OWN_OF_PROMETHEUS, expressions, selectors
-from support.postgres import Cluster
+from support.postgres import ONE_KIND, Cluster
 from support.steps import chat
+
+pytestmark = ONE_KIND
 
 Page = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

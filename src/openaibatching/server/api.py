@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -61,6 +62,8 @@ async def call(door: Door, http: HttpRequest) -> Response:
     given = (door.ctx.settings, tenant, http.scope["path"], body, key)
     large = len(body) > BODY_BYTES_INLINE
     understood = await asyncio.to_thread(read_call, *given) if large else read_call(*given)
+    if (traceparent := door.traceparent(http)) is not None:
+        understood = replace(understood, traceparent=traceparent)
     return await _answer(door, http, await door.accept(understood))
 
 

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from cachetools import TTLCache
+from starlette.requests import Request as HttpRequest
 
-from openaibatching.server import errors
+from openaibatching.server import errors, incoming
 from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
 from openaibatching.server.budget import Budget
 from openaibatching.server.config import Keyring
@@ -44,6 +45,10 @@ class Door:
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)
     )
     """The ids of webhooks, for as long as a copy of one could still pass for fresh."""
+
+    def traceparent(self, http: HttpRequest) -> str | None:
+        """The caller's place in its trace, if it is sampled and this server makes spans."""
+        return None if self.ctx.tracing is None else incoming.traceparent(http)
 
     async def accept(self, call: Call) -> Request:
         """Store the call, or find it. Raises BudgetExceeded, and what Acceptor.accept raises."""

@@ -26,7 +26,7 @@ Format = Literal["text", "json"]
 NAME = "openaibatching"
 
 # Their own lines about each call would bury ours.
-_NOISY = ("httpx", "httpx2", "openai", "psycopg.pool", "uvicorn")
+_NOISY = ("httpx", "httpx2", "openai", "opentelemetry", "psycopg.pool", "uvicorn")
 # Errors whose words are our own, the system's, or about code: none of them quotes what was sent.
 _PLAIN = (ServerError, OSError, TypeError, AttributeError, NameError)
 _WORD = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)

@@ -108,6 +108,8 @@ class Call:
     """How long its answer may be, if it says so."""
     estimate: Decimal | None = None
     """What it may cost, in USD; only where a budget is set."""
+    traceparent: str | None = None
+    """Where it belongs in its caller's trace; only where that is sampled and traces are on."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -253,6 +255,24 @@ class Result:
     tokens: Tokens = NO_TOKENS
     realtime: Decimal | None = None
     code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A request that has finished, of a caller who traces it, with the times of its last batch."""
+
+    id: uuid.UUID
+    traceparent: str
+    endpoint: str
+    model: str
+    attempts: int
+    created_at: datetime
+    queued_at: datetime
+    claimed_at: datetime
+    submitted_at: datetime | None
+    ended_at: datetime | None
+    finished_at: datetime
+    upstream_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

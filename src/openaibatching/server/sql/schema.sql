@@ -143,7 +143,8 @@ create table payload (
   seq       bigint primary key,
   body      bytea not null,
   answer    bytea,
-  realtime  numeric                            -- USD of the answer in real time, if the price is known
+  realtime  numeric,                           -- USD of the answer in real time, if the price is known
+  traceparent  text                            -- the caller's place in its trace, if it is sampled
 );
 -- Bodies are short-lived and already small: compressing them would cost the door more than
 -- it saves the disk, but answers of images or embeddings are worth it.

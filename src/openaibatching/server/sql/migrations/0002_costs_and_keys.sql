@@ -14,7 +14,7 @@ alter table batch
   add column output_tokens bigint,
   add column reasoning_tokens bigint;
 alter table request add column estimate numeric;
-alter table payload add column realtime numeric;
+alter table payload add column realtime numeric, add column traceparent text;
 create index batch_by_duration on batch (ended_at) where upstream_status = 'completed';
 
 create table share (
