@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
@@ -32,6 +33,27 @@ QUEUED = 1000
 ARRIVING_PER_S = 1000
 TTL_DAYS = history.DAYS / 2
 LOADING = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "'16GB'"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked often. A `body` is one of so many calls as are stored; with `few`, of so many
+    as the small database has: what a program asks again and again."""
+
+    path: str
+    body: str | None = None
+    few: bool = False
+    aim: float | None = None
+
+
+CALL = "/v1/chat/completions"
+KINDS = {
+    "a repeated call": Asked(CALL, history.BODY, few=True, aim=1.3),
+    "a repeated call, drawn from all": Asked(CALL, history.BODY),
+    "a list page": Asked("/v1/requests?limit=20"),
+    "/metrics": Asked("/metrics"),
+    "/v1/stats, which the page shows": Asked("/v1/stats"),
+}
 
 
 def measure(sizes: Sizes) -> list[Row]:
@@ -62,12 +84,7 @@ def _fill(postgres: Cluster, wanted: dict[str, int]) -> None:
 
 def _latencies(sizes: Sizes, stored: dict[str, int]) -> list[Row]:
     """p99 of what is asked often, with many stored beside few."""
-    kinds = {
-        "repeated call": ("/v1/chat/completions", history.BODY, 1.3),
-        "list page": ("/v1/requests?limit=20", None, None),
-        "/metrics": ("/metrics", None, None),
-    }
-    found: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in kinds}
+    found: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in KINDS}
     settings = {"RESULT_TTL_DAYS": 3650}
     urls = list(stored)
     with (
@@ -76,10 +93,10 @@ def _latencies(sizes: Sizes, stored: dict[str, int]) -> list[Row]:
         stack.server(openai.base_url, POSTGRES_URL=urls[1], **settings) as large,
     ):
         for _ in range(sizes.rounds):
-            for kind, (path, body, _aim) in kinds.items():
+            for kind, asked in KINDS.items():
                 for which, server in enumerate((small, large)):
-                    among = stored[urls[which]] if body else 0
-                    calls = load.Calls(path, body, stack.KEY, among)
+                    among = stored[urls[0 if asked.few else which]] if asked.body else 0
+                    calls = load.Calls(asked.path, asked.body, stack.KEY, among)
                     done = load.run(
                         server.url, calls, connections=CONNECTIONS, seconds=sizes.seconds
                     )
@@ -87,14 +104,14 @@ def _latencies(sizes: Sizes, stored: dict[str, int]) -> list[Row]:
                     found[kind][which].append(done.p99_ms)
     for url, rows in stored.items():
         check(stored_requests(url) == rows, "a repeated call is no new request")
-    return [_row(kind, found[kind], kinds[kind][2], list(stored.values())) for kind in kinds]
+    return [_row(kind, found[kind], KINDS[kind].aim, list(stored.values())) for kind in KINDS]
 
 
 def _row(
     kind: str, p99s: tuple[list[float], list[float]], aim: float | None, rows: list[int]
 ) -> Row:
     few, many = (statistics.median(values) for values in p99s)
-    name = f"p99 of a {kind}, {rows[1]:,} stored".replace("a /m", "/m")
+    name = f"p99 of {kind}, {rows[1]:,} stored"
     detail = f"{many:.1f} ms; {few:.1f} ms; {CONNECTIONS} connections"
     return Row(name, f"{rows[0]:,} stored", many / few, aim, False, detail)
 

@@ -48,6 +48,27 @@ select now(), n, case when new <> 'queued' then %(batch)s::uuid end, old, new
        (values (null, 'queued'), ('queued', 'in_progress'), ('in_progress', 'completed'))
          as moves(old, new)
 """
+# What the batches of them leave behind: one for 50,000 requests, its share, and costs by the hour.
+_BATCHES = """
+with made as (
+  insert into batch (state, endpoint, model, requests, bytes, tokens, upstream_id, upstream_status,
+                     completed, created_at, submitted_at, ended_at, closed_at)
+  select 'closed', %(endpoint)s, %(model)s, 50000, 19500000, 3750000, 'batch_' || n, 'completed',
+         50000, at - interval '1 hour', at - interval '1 hour', at, at
+    from generate_series(1, %(batches)s::int) as n,
+         lateral (select now() - %(days)s * interval '1 day' * (1 - n::float8 / %(batches)s) as at)
+           as a
+  returning id
+)
+insert into share (tenant, batch_id, requests) select %(tenant)s, id, 50000 from made
+"""
+_SPENDING = """
+insert into spending (tenant, hour, endpoint, model, answers, input_tokens, output_tokens,
+                      realtime, paid)
+select %(tenant)s, date_trunc('hour', now()) - n * interval '1 hour', %(endpoint)s, %(model)s,
+       %(answers)s, %(answers)s * 60, %(answers)s, %(answers)s * 0.00001, %(answers)s * 0.000005
+  from generate_series(0, %(days)s * 24 - 1) as n
+"""
 _BATCH = "5f0c0000-0000-4000-8000-000000000000"
 
 
@@ -62,13 +83,30 @@ def fill(url: str, rows: int) -> None:
             _portion(conn, first, min(rows, first + AT_ONCE - 1), rows)
         for statement in rebuilt:
             conn.execute(statement.encode())
+        batches = _left_behind(conn, rows)
         conn.execute(
-            "insert into tally (what, tenant, state, n) values ('request', %s, 'completed', %s)",
-            [TENANT, rows],
+            "insert into tally (what, tenant, state, n)"
+            " values ('request', %s, 'completed', %s), ('batch', '', 'closed', %s)",
+            [TENANT, rows, batches],
         )
         conn.execute("select setval(pg_get_serial_sequence('request', 'seq'), %s)", [rows])
-        conn.execute("vacuum (analyze) request, payload, event, tally")
+        conn.execute("vacuum (analyze) request, payload, event, tally, batch, share, spending")
         conn.execute("checkpoint")
+
+
+def _left_behind(conn: psycopg.Connection, rows: int) -> int:
+    """What there is besides the requests; how many batches."""
+    batches = max(1, rows // 50_000)
+    given = {
+        "tenant": TENANT, "endpoint": ENDPOINT, "model": MODEL, "days": DAYS, "batches": batches,
+        "answers": max(1, rows // (DAYS * 24)),
+    }  # fmt: skip
+    conn.execute("alter table batch disable trigger user")
+    with psycopg.ClientCursor(conn) as cursor:
+        for statement in (_BATCHES, _SPENDING):
+            cursor.execute(statement.encode(), given)
+    conn.execute("alter table batch enable trigger user")
+    return batches
 
 
 def _portion(conn: psycopg.Connection, first: int, last: int, rows: int) -> None:

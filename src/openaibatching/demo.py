@@ -3,9 +3,11 @@ the call of the README, asked twice."""
 
 from __future__ import annotations
 
+import argparse
 import secrets
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,9 @@ BATCH_PRICE = 0.5
 """https://platform.openai.com/docs/guides/batch: half the price of the ordinary call."""
 
 
-def run() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; 0 when the call was answered."""
+    parser().parse_args(arguments)
     key = secrets.token_urlsafe(16)
     print("Starting a simulator of OpenAI, a PostgreSQL and the batch server …")
     try:
@@ -39,6 +42,15 @@ def run() -> int:
     except ConfigError as error:
         print(f"openaibatching: {error}", file=sys.stderr)
         return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes: nothing."""
+    return argparse.ArgumentParser(
+        prog="openaibatching demo",
+        description="A server with its embedded PostgreSQL, and the simulator in OpenAI's place: "
+        "the call of the README, asked until it is answered.",
+    )
 
 
 def settings(upstream: str, key: str, folder: Path) -> Settings:

@@ -141,7 +141,16 @@ def test_a_bare_install_runs_a_file_of_calls(
     assert said(tmp_path / "out.jsonl") == {f"{n}": f"You said: line {n}" for n in range(3)}
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "simulate"])
+def test_a_bare_install_looks_at_a_server(bare: Bare, batch_server: BatchServer) -> None:
+    done = bare.environment.run(
+        "openaibatching", "status",
+        BATCH_SERVER_URL=batch_server.url, BATCH_SERVER_API_KEY=batch_server.key,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "queued\tin_progress\tcompleted" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "simulate", "completion"])
 def test_a_bare_install_says_in_one_line_what_a_command_needs(bare: Bare, command: str) -> None:
     done = bare.environment.run("openaibatching", command, OPENAI_API_KEY="sk-simulated")
     assert done.returncode == 2

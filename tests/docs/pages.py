@@ -35,6 +35,7 @@ NOT_RUN = {
     "promtool ": "tests/pure/test_monitoring.py runs it where it is installed",
     "curl --cacert": "asks the containers; tests/image/check_proxy.py does",
     "            ┌─────": "a picture",
+    "Queue\nmodel ": "a picture of a terminal; tests/flow/test_command_line.py looks at one",
     "2026-11-24T14:58:07": "a log line by itself; those of `serve` are compared in README",
 }
 # Whole pages (if they are there) whose blocks have tests of their own.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hmac
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openaibatching import demo
-from openaibatching.cli import _serve_parser
-from openaibatching.server.config import SECRETS, Keyring, Settings, load, parse_keys
+from openaibatching.serve import parser
+from openaibatching.server.config import SECRETS, Settings, load, parse_keys
 from openaibatching.server.errors import ConfigError
 
 
@@ -54,7 +53,7 @@ def test_what_is_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: st
 
 
 def test_every_setting_but_the_secrets_has_a_flag() -> None:
-    flags = set(vars(_serve_parser().parse_args([])))
+    flags = set(vars(parser().parse_args([])))
     assert flags == set(Settings.model_fields) - set(SECRETS)
 
 
@@ -173,29 +172,6 @@ def test_no_secret_shows_in_the_settings() -> None:
 )
 def test_keys_are_one_or_one_for_each_tenant(text: str, keys: dict[str, str]) -> None:
     assert parse_keys(text) == keys
-
-
-def test_a_keyring_knows_its_keys_and_no_other() -> None:
-    keyring = Keyring({"alpha": "one", "beta": "two"})
-    assert (keyring.tenant("one"), keyring.tenant("two")) == ("alpha", "beta")
-    for wrong in ("", "three", "on", "onee", "ONE", "alpha", "\xff", "\ud800"):
-        assert keyring.tenant(wrong) is None
-
-
-@pytest.mark.parametrize("key", ["key1", "key3", "key9", "k", "", "x" * 9999])
-def test_a_key_is_compared_whole_and_with_every_one_whichever_is_right(
-    monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
-    keyring = Keyring({f"tenant{n}": f"key{n}" for n in range(1, 4)})
-    compared: list[tuple[int, int]] = []
-
-    def constant_time(a: bytes, b: bytes) -> bool:
-        compared.append((len(a), len(b)))
-        return a == b
-
-    monkeypatch.setattr(hmac, "compare_digest", constant_time)
-    assert keyring.tenant(key) == (f"tenant{key[3]}" if key in ("key1", "key3") else None)
-    assert compared == [(32, 32)] * 3
 
 
 def test_the_demonstration_takes_nothing_from_the_environment(

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from openaibatching.server import errors, incoming
-from openaibatching.server.config import Keyring
+from openaibatching.server.db import Database
+from openaibatching.server.keyring import Keyring
 
 
 def request(**headers: str | list[str]) -> Request:
@@ -82,12 +83,12 @@ def test_a_very_long_preference_is_read_in_no_time() -> None:
         assert incoming.wait_s(request(prefer=header), 100) is None
 
 
-KEYRING = Keyring({"alpha": "key-a", "beta": "key-b"})
+KEYRING = Keyring({"alpha": "key-a", "beta": "key-b"}, Database("postgresql://nowhere.invalid/"))
 
 
 @pytest.mark.parametrize("header", ["Bearer key-a", "bearer key-a", "BEARER  key-a "])
-def test_the_key_says_who_calls(header: str) -> None:
-    assert incoming.tenant(request(authorization=header), KEYRING) == "alpha"
+async def test_the_key_says_who_calls(header: str) -> None:
+    assert await incoming.tenant(request(authorization=header), KEYRING) == "alpha"
 
 
 @pytest.mark.parametrize(
@@ -103,11 +104,11 @@ def test_the_key_says_who_calls(header: str) -> None:
         "Bearer \xff\x80",
     ],
 )
-def test_any_other_key_is_refused(header: str) -> None:
+async def test_any_other_key_is_refused(header: str) -> None:
     with pytest.raises(errors.InvalidApiKey):
-        incoming.tenant(request(authorization=header), KEYRING)
+        await incoming.tenant(request(authorization=header), KEYRING)
     with pytest.raises(errors.InvalidApiKey):
-        incoming.tenant(request(), KEYRING)
+        await incoming.tenant(request(), KEYRING)
 
 
 @pytest.mark.parametrize("media", ["application/json", "Application/JSON; charset=utf-8"])

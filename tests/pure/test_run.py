@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from openaibatching.commands.texts import duration
 from openaibatching.run.answers import read_answer
 from openaibatching.run.input_file import InputFile
 from openaibatching.run.names import Names
-from openaibatching.run.progress import duration, eta
+from openaibatching.run.progress import eta
 from openaibatching.run.rounds import HOLD_S_MAX, HOLD_S_MIN, LINES_MAX, hold_s
 from openaibatching.run.words import State
 from support.run_command import input_line, write_jsonl

@@ -16,10 +16,12 @@ import httpx2
 import psutil
 import psycopg
 import pytest
+from psycopg import sql
 
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.simulator import Faults, Simulator, running
 from openaibatching.simulator.webhooks import sign
+from support.keys import KeysCommand
 from support.postgres import ONE_KIND, Cluster
 from support.process import ServerProcess, environment, server_process
 from support.world import TLS
@@ -50,6 +52,8 @@ class Scene:
     simulator: Simulator
     url: str
     folder: Path
+    postgres_url: str
+    """As the server was given it: "" if its database is embedded."""
 
     @contextlib.contextmanager
     def client(self, key: str = KEY) -> Iterator[httpx2.Client]:
@@ -63,6 +67,17 @@ class Scene:
         with psycopg.connect(self.url, autocommit=True) as conn:
             conn.execute("set search_path = openaibatching")
             conn.execute(statement.encode())
+
+    def tables(self) -> Iterator[tuple[str, str]]:
+        """Every table with all that is in it, as text; bytes as text, too."""
+        with psycopg.connect(self.url) as conn:
+            names = [name for (name,) in conn.execute(
+                "select tablename from pg_tables where schemaname = 'openaibatching'"
+            )]  # fmt: skip
+            for name in names:
+                query = sql.SQL("select t::text from {} as t")
+                rows = conn.execute(query.format(sql.Identifier("openaibatching", name)))
+                yield name, "\n".join(text for (text,) in rows)
 
     def log(self) -> str:
         return self.server.log.read_text("utf-8", "replace")
@@ -96,8 +111,9 @@ def scene(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> I
             BATCH_ATTEMPTS_MAX=2,
         )
         server = stack.enter_context(server_process(env))
+        given = env["POSTGRES_URL"]
         url = EmbeddedPostgres(tmp_path).url if embedded else url
-        yield Scene(server, simulator, url, tmp_path)
+        yield Scene(server, simulator, url, tmp_path, given)
         server.terminate()
 
 
@@ -179,6 +195,22 @@ def mistakes_that_quote_rows(scene: Scene, client: httpx2.Client) -> list[httpx2
     return replies
 
 
+def keys_of_the_database(scene: Scene, command: KeysCommand) -> list[str]:
+    """One that is used and revoked, one that is used and in doubt, one that is not used."""
+    keys = [command.create(name) for name in ("revoked", "kept", "idle")]
+    for key in keys[:2]:
+        with scene.client(key) as client:
+            deadline = time.monotonic() + DEADLINE_S
+            while client.get("/v1/requests").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert client.post("/v1/responses", content=key.encode(), headers=JSON).is_error
+    command("revoke", "revoked")
+    for key in keys:
+        assert key not in command("list") + command("list", "--json")
+    return keys
+
+
 def an_outage(scene: Scene, client: httpx2.Client) -> None:
     for n in range(5):
         with contextlib.suppress(psycopg.errors.AdminShutdown):
@@ -204,7 +236,11 @@ def files(scene: Scene) -> Iterator[tuple[Path, str]]:
 
 
 @ONE_KIND
-def test_no_secret_body_or_answer_is_logged_quoted_or_left_in_a_file(scene: Scene) -> None:
+def test_no_secret_body_or_answer_is_logged_quoted_or_left_in_a_file(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_URL", scene.postgres_url)
+    monkeypatch.setenv("DATA_DIR", str(scene.folder))
     gate = scene.simulator.gate("POST /files", when="after")
     with scene.client() as client:
         call(client, chat(f"{BODY} while it is uploaded"), wait=0)
@@ -214,6 +250,7 @@ def test_no_secret_body_or_answer_is_logged_quoted_or_left_in_a_file(scene: Scen
         successes_and_refusals_by_openai(scene, client)
         refusals = refusals_at_the_door(scene, client)
         refusals += mistakes_that_quote_rows(scene, client)
+        made = keys_of_the_database(scene, KeysCommand(capsys))
         an_outage(scene, client)
         pages = [client.get(path).text for path in ("/metrics", "/openapi.json", "/health")]
     for reply in refusals:
@@ -221,6 +258,10 @@ def test_no_secret_body_or_answer_is_logged_quoted_or_left_in_a_file(scene: Scen
     for text in (*pages, *command_lines(psutil.Process(scene.server.pid))):
         assert traces(text) == []
     log = scene.log()
+    for key in made:
+        assert key not in log
+        assert [path.name for path, text in files(scene) if key in text] == []
+        assert [table for table, text in scene.tables() if key in text] == []
     assert [line for line in log.splitlines() if traces(line)] == []
     assert "forged line" in log  # a model's name is told, but never as a line or a colour
     assert [line for line in log.splitlines() if line.startswith("forged")] == []

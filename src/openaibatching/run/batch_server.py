@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from types import TracebackType
-from typing import Any
 
 from openai import DefaultAsyncHttpxClient, Timeout
 
-from openaibatching.run.words import Away, CannotRun
+from openaibatching.commands.address import CONNECT_S, HTTP, refuse, said
+from openaibatching.commands.words import Away, CannotRun
 
-_HTTP: Any = import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
-"""httpx with openai 2, httpx2 with openai 3."""
-
-CONNECT_S, STANDSTILL_S = 10.0, 120.0
+STANDSTILL_S = 120.0
 """A connection over which nothing moves for so long, holds aside, is given up."""
-TOO_BUSY = (408, 425, 429)
 
 
 @dataclass(frozen=True)
@@ -54,11 +49,12 @@ class BatchServer:
         """
         try:
             reply = await self._http.get(self._url, params={"limit": "1"}, timeout=_timeout(0))
-            self._refuse(reply, await reply.aread())
+            if reply.status_code != 200:
+                refuse(self._shown, reply.status_code, reply.reason_phrase)
         except Away:
             return
-        except (_HTTP.HTTPError, _HTTP.InvalidURL, UnicodeError) as error:
-            raise CannotRun(f"{self._shown} cannot be reached: {_said(error)}") from None
+        except (HTTP.HTTPError, HTTP.InvalidURL, UnicodeError) as error:
+            raise CannotRun(f"{self._shown} cannot be reached: {said(error)}") from None
         if b'"object":"list"' not in reply.content.replace(b" ", b""):
             raise CannotRun(f"{self._shown} is no batch server")
 
@@ -77,36 +73,14 @@ class BatchServer:
                 "POST", self._url, content=lines, headers=headers, timeout=_timeout(hold_s)
             ) as reply:
                 if reply.status_code != 200:
-                    self._refuse(reply, await reply.aread())
+                    refuse(self._shown, reply.status_code, reply.reason_phrase)
                 yield Reply(reply.headers, _portions(reply.aiter_bytes()))
-        except (_HTTP.HTTPError, _HTTP.StreamError) as error:
-            raise Away(f"{self._shown} is away ({_said(error)})") from error
-
-    def _refuse(self, reply: Any, content: bytes) -> None:
-        """Raise what a reply that is not 200 means."""
-        status = reply.status_code
-        if status == 200:
-            return
-        told = f"{status} {reply.reason_phrase}"
-        if status >= 500 or status in TOO_BUSY:
-            raise Away(f"{self._shown} answers {told}")
-        if status in (401, 403):
-            raise CannotRun(
-                f"{self._shown} answers {told}: BATCH_SERVER_API_KEY is not a key of this server"
-            )
-        if status == 413:
-            raise CannotRun(
-                f"{self._shown} answers {told}: let larger bodies pass the proxy before it"
-            )
-        raise CannotRun(f"{self._shown} is no batch server: it answers {told}")
+        except (HTTP.HTTPError, HTTP.StreamError) as error:
+            raise Away(f"{self._shown} is away ({said(error)})") from error
 
 
 def _timeout(hold_s: int) -> Timeout:
     return Timeout(STANDSTILL_S, connect=CONNECT_S, read=STANDSTILL_S + hold_s)
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 async def _portions(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from openai import OpenAIError
-
-from openaibatching.client.options import DEFAULT_URL, api_url
+from openaibatching.commands import address
+from openaibatching.commands.words import CannotRun
 from openaibatching.run.batch_server import BatchServer
 from openaibatching.run.input_file import InputFile
 from openaibatching.run.output_file import OutputFile
 from openaibatching.run.progress import screen, shown
 from openaibatching.run.rounds import Rounds
-from openaibatching.run.words import CannotRun, State
+from openaibatching.run.words import State
 
 ALL_SUCCEEDED, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        url, key = _server(options.batch_server_url)
+        url, key = address.address(options.batch_server_url)
         with closing(InputFile(options.input)) as lines:
             lines.index()
             try:
@@ -69,22 +67,8 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, required=True, metavar="out.jsonl",
         help="where the batch output lines are added",
     )  # fmt: skip
-    made.add_argument(
-        "--batch-server-url", metavar="URL",
-        help=f"where the batch server is [BATCH_SERVER_URL, or {DEFAULT_URL}]",
-    )  # fmt: skip
+    address.add_to(made)
     return made
-
-
-def _server(url: str | None) -> tuple[str, str]:
-    """The URL of the server's API, and its key. Raises CannotRun."""
-    key = os.environ.get("BATCH_SERVER_API_KEY", "").strip()
-    if not key or not (key.isascii() and key.isprintable()):
-        raise CannotRun("set BATCH_SERVER_API_KEY in the environment to the batch server's key")
-    try:
-        return api_url(url or os.environ.get("BATCH_SERVER_URL") or DEFAULT_URL), key
-    except OpenAIError as error:
-        raise CannotRun(str(error)) from None
 
 
 async def _answer(lines: InputFile, output: Path, url: str, key: str) -> None:

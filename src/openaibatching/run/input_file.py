@@ -10,9 +10,10 @@ from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from openaibatching.commands.words import CannotRun
 from openaibatching.run.answers import BadLine, name_of
 from openaibatching.run.names import Names
-from openaibatching.run.words import OPEN, CannotRun, State
+from openaibatching.run.words import OPEN, State
 
 BLANK = b" \t\r\n"
 _TAKEN = 16

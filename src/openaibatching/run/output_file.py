@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from openaibatching.commands.words import CannotRun
 from openaibatching.run.answers import START, Answer, read_answer
 from openaibatching.run.input_file import InputFile
-from openaibatching.run.words import CannotRun, State
+from openaibatching.run.words import State
 
 
 class OutputFile:

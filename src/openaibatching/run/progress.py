@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any, Protocol
 
+from openaibatching.commands.texts import duration
 from openaibatching.run.input_file import InputFile
 from openaibatching.run.words import OPEN, State
 
@@ -23,16 +24,6 @@ def eta(finished_before: int, finished: int, total: int, elapsed_s: float) -> st
     if done <= 0 or left <= 0:
         return ""
     return f"about {duration(elapsed_s * left / done)} left"
-
-
-def duration(seconds: float) -> str:
-    """As people say it: two figures at most."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def described(counts: Sequence[int]) -> str:

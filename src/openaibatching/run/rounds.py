@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Sequence
 from time import monotonic
 
 from openaibatching.client.waiting import Hold
+from openaibatching.commands.words import Away, CannotRun
 from openaibatching.run.answers import Answer, name_of, read_answer
 from openaibatching.run.batch_server import BatchServer
 from openaibatching.run.input_file import InputFile
 from openaibatching.run.output_file import OutputFile
 from openaibatching.run.progress import Progress
-from openaibatching.run.words import OPEN, Away, CannotRun, State
+from openaibatching.run.words import OPEN, State
 
 WINDOWS_AT_ONCE = 4
 LINES_MAX, BYTES_MAX = 10_000, 16_000_000

@@ -1,4 +1,4 @@
-"""The words of a run: how far a line has come, and what can come between."""
+"""The words of a run: how far a line has come."""
 
 from __future__ import annotations
 
@@ -20,11 +20,3 @@ class State(IntEnum):
 
 
 OPEN = (State.QUEUED, State.IN_BATCH)
-
-
-class CannotRun(Exception):
-    """The run cannot begin or go on; the message is the one line that is said."""
-
-
-class Away(Exception):
-    """The server did not answer, or not all of it: to be tried again. The message says why."""

@@ -51,7 +51,7 @@ Handler = Callable[[Door, HttpRequest], Awaitable[Response]]
 async def call(door: Door, http: HttpRequest) -> Response:
     """POST /v1/…: accept the call and answer with what is known of it."""
     try:
-        tenant = incoming.tenant(http, door.keyring)
+        tenant = await incoming.tenant(http, door.keyring)
         incoming.check_media(http, "application/json")
     except errors.Refusal:
         await incoming.drain(http)
@@ -137,7 +137,7 @@ async def list_events(door: Door, http: HttpRequest) -> Response:
 
 async def list_requests(door: Door, http: HttpRequest) -> Response:
     """GET /v1/requests."""
-    tenant = incoming.tenant(http, door.keyring)
+    tenant = await incoming.tenant(http, door.keyring)
     limit, state = incoming.limit(http), incoming.given(http, "status") or None
     if state is not None and state not in REQUEST_STATES:
         raise errors.InvalidParameter(
@@ -158,7 +158,7 @@ def _described(request: Request) -> Response:
 
 
 async def _find(door: Door, http: HttpRequest) -> Request:
-    tenant = incoming.tenant(http, door.keyring)
+    tenant = await incoming.tenant(http, door.keyring)
     return await _lookup(door, tenant, http.path_params["id"])
 
 
@@ -195,7 +195,7 @@ async def ready(door: Door, _http: HttpRequest) -> Response:
 
 async def read_metrics(door: Door, http: HttpRequest) -> Response:
     """GET /metrics: Prometheus text."""
-    incoming.tenant(http, door.keyring)
+    await incoming.tenant(http, door.keyring)
 
     async def look(conn: Connection) -> metrics.Look:
         spending, failures = await door.totals.read(conn)

@@ -13,25 +13,25 @@ DAYS, DAYS_MAX = 30, 3660
 
 async def read_stats(door: Door, http: HttpRequest) -> Response:
     """GET /v1/stats."""
-    return JSONResponse(await overview.stats(door, incoming.tenant(http, door.keyring)))
+    return JSONResponse(await overview.stats(door, await incoming.tenant(http, door.keyring)))
 
 
 async def list_batches(door: Door, http: HttpRequest) -> Response:
     """GET /v1/batches."""
-    tenant = incoming.tenant(http, door.keyring)
+    tenant = await incoming.tenant(http, door.keyring)
     after, limit = incoming.given(http, "after"), incoming.limit(http)
     return JSONResponse(await overview.batches(door, tenant, after, limit))
 
 
 async def read_batch(door: Door, http: HttpRequest) -> Response:
     """GET /v1/batches/{id}; the id is ours, or OpenAI's."""
-    tenant = incoming.tenant(http, door.keyring)
+    tenant = await incoming.tenant(http, door.keyring)
     return JSONResponse(await overview.batch(door, tenant, http.path_params["id"]))
 
 
 async def read_costs(door: Door, http: HttpRequest) -> Response:
     """GET /v1/costs."""
-    tenant = incoming.tenant(http, door.keyring)
+    tenant = await incoming.tenant(http, door.keyring)
     by = [part.strip() for part in (incoming.given(http, "group_by") or "day").split(",")]
     if not set(by) <= set(situation.GROUPS) or len(set(by)) < len(by):
         raise errors.InvalidParameter(
@@ -44,5 +44,5 @@ async def read_costs(door: Door, http: HttpRequest) -> Response:
 
 async def flush(door: Door, http: HttpRequest) -> Response:
     """POST /v1/flush."""
-    tenant = incoming.tenant(http, door.keyring)
+    tenant = await incoming.tenant(http, door.keyring)
     return JSONResponse(await overview.flush(door, tenant), 202)

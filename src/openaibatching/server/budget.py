@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from openaibatching.server import money, receipts
 from openaibatching.server.call import CHAT, RESPONSES
+from openaibatching.server.config import ALL_TENANTS
 from openaibatching.server.db import Connection, Database
 from openaibatching.server.errors import BudgetExceeded, Refusal
 from openaibatching.server.model import Call, Tokens
@@ -24,12 +25,11 @@ FRESH_S, MEANS_S = 0.5, 60.0
 OUTPUT_TOKENS_GUESS = 1000
 """Of an answer to a model and endpoint that nothing is known of yet."""
 _WRITTEN = (CHAT, RESPONSES, "/v1/completions")
-ALL = ""
-"""The budget of all tenants together."""
 
 
 class Budget:
-    """The budgets of one server. `limits` are in USD a day, by tenant or ALL; none: no budget."""
+    """The budgets of one server. `limits` are in USD a day, by tenant or
+    ALL_TENANTS; none: no budget."""
 
     def __init__(self, database: Database, limits: Mapping[str, Decimal]) -> None:
         self.limits = limits
@@ -69,27 +69,27 @@ class Budget:
         return (usd or receipts.ZERO) * receipts.BATCH_PRICE
 
     async def commitments(self, conn: Connection) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
-        """{tenant or ALL: (USD a day, USD spent today, USD reserved)} of those with a budget."""
+        """{tenant or ALL_TENANTS: (USD a day, spent today, reserved)} of those with a budget."""
         if not self.limits:
             return {}
         spent, reserved = defaultdict[str, Decimal](Decimal), defaultdict[str, Decimal](Decimal)
-        for tenant, its_spent, its_reserved in await money.read_commitments(conn):
-            for name in (tenant, ALL):
+        for tenant, its_spent, its_reserved in await money.read_commitments(conn, None):
+            for name in (tenant, ALL_TENANTS):
                 spent[name] += its_spent
                 reserved[name] += its_reserved
         return {name: (usd, spent[name], reserved[name]) for name, usd in self.limits.items()}
 
     def _take(self, call: Call) -> bool:
         asked = call.estimate or receipts.ZERO
-        for name in (call.tenant, ALL):
+        for name in (call.tenant, ALL_TENANTS):
             if name in self.limits and self._committed[name] + asked > self.limits[name]:
                 return False
-        for name in (call.tenant, ALL):
+        for name in (call.tenant, ALL_TENANTS):
             self._committed[name] += asked
         return True
 
     def _said(self, call: Call) -> str:
-        name = call.tenant if call.tenant in self.limits else ALL
+        name = call.tenant if call.tenant in self.limits else ALL_TENANTS
         whose = f"of tenant '{name}'" if name else "of this service"
         left = max(receipts.ZERO, self.limits[name] - self._committed[name])
         return (
@@ -104,7 +104,7 @@ class Budget:
             if clock() - self._read_at < FRESH_S:
                 return
             async with self._database.statement() as conn:
-                rows = await money.read_commitments(conn)
+                rows = await money.read_commitments(conn, None)
                 if clock() - self._means_at >= MEANS_S:
                     self._means = await money.read_mean_outputs(conn)
                     self._means_at = clock()
@@ -116,5 +116,5 @@ def _by_name(rows: Iterable[tuple[str, Decimal, Decimal]]) -> defaultdict[str, D
     committed: defaultdict[str, Decimal] = defaultdict(Decimal)
     for tenant, spent, reserved in rows:
         committed[tenant] += spent + reserved
-        committed[ALL] += spent + reserved
+        committed[ALL_TENANTS] += spent + reserved
     return committed

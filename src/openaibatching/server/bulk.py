@@ -38,7 +38,7 @@ ENVELOPE_BYTES_MAX = 65_536
 async def post_requests(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests: batch input lines in, batch output lines out."""
     try:
-        tenant = incoming.tenant(http, door.keyring)
+        tenant = await incoming.tenant(http, door.keyring)
         incoming.check_media(http, *MEDIA_TYPES)
     except errors.Refusal:
         await incoming.drain(http)

@@ -6,13 +6,11 @@ test holds the two together.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
 from psycopg import ProgrammingError
@@ -39,16 +37,34 @@ _HTTP_URL = TypeAdapter(AnyHttpUrl)
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
+D = TypeVar("D", bound="DatabaseSettings")
+
+
 def _text(default: str | None, meaning: str) -> Any:
     return Field(default=default, description=meaning)
 
 
-class Settings(BaseSettings):
-    """All that can be set. Frozen: what the server started with is what it runs with."""
+class DatabaseSettings(BaseSettings):
+    """Where the database is: all that a command needs that works on it directly."""
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
+
+    postgres_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL 14 or newer; unset: embedded in the data folder"
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("openaibatching")),
+        description="embedded database, made key, spool files",
+    )
+    database_wait_s: Seconds = Field(
+        default=10, description="how long the start waits for an unreachable database"
+    )
+
+
+class Settings(DatabaseSettings):
+    """All that can be set. Frozen: what the server started with is what it runs with."""
 
     openai_api_key: SecretStr = Field(description="the upstream key")
     openai_base_url: str = _text("https://api.openai.com/v1", "the upstream")
@@ -61,13 +77,6 @@ class Settings(BaseSettings):
         default=None,
         description="what callers present: one key, or name=key,name2=key2 for tenants; "
         "unset: made at first start and kept in the data folder, for loopback only",
-    )
-    postgres_url: SecretStr | None = Field(
-        default=None, description="PostgreSQL 14 or newer; unset: embedded in the data folder"
-    )
-    data_dir: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_data_dir("openaibatching")),
-        description="embedded database, made key, spool files",
     )
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=9487, ge=0, le=65_535, description="the port to listen on")
@@ -105,9 +114,6 @@ class Settings(BaseSettings):
     batch_budget_usd_day: str | None = _text(
         None, "USD that a day (UTC) may cost: 100 for all, or name=5,name2=10 by tenant, or both"
     )
-    database_wait_s: Seconds = Field(
-        default=10, description="how long the start waits for an unreachable database"
-    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="one log line an event, as text or as JSON"
     )
@@ -138,13 +144,24 @@ def load(flags: dict[str, Any] | None = None) -> Settings:
 
     Raises ConfigError with one line that names each wrong variable.
     """
-    given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_say(e) for e in error.errors())) from None
+    settings = _read(Settings, flags)
     _check(settings)
     return settings
+
+
+def load_database(flags: dict[str, Any] | None = None) -> DatabaseSettings:
+    """As `load`, of what says where the database is."""
+    settings = _read(DatabaseSettings, flags)
+    _check_database(settings)
+    return settings
+
+
+def _read(kind: type[D], flags: dict[str, Any] | None) -> D:
+    given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_say(e) for e in error.errors())) from None
 
 
 def _say(error: Any) -> str:
@@ -161,8 +178,7 @@ def _check(settings: Settings) -> None:
         if not _presentable(getattr(settings, name) or "unset"):
             raise ConfigError(f"{name.upper()} must be printable ASCII without spaces")
     _check_base_url(settings.openai_base_url)
-    if settings.postgres_url is not None:
-        _check_postgres_url(settings.postgres_url.get_secret_value())
+    _check_database(settings)
     _ = settings.budgets
     if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
         raise ConfigError("SSL_CERTFILE and SSL_KEYFILE must be set together")
@@ -176,6 +192,11 @@ def _check(settings: Settings) -> None:
         raise ConfigError(
             f"BATCH_SERVER_API_KEY must be set when HOST is not loopback (it is {settings.host})"
         )
+
+
+def _check_database(settings: DatabaseSettings) -> None:
+    if settings.postgres_url is not None:
+        _check_postgres_url(settings.postgres_url.get_secret_value())
 
 
 def _is_loopback(host: str) -> bool:
@@ -216,7 +237,8 @@ def _presentable(key: str) -> bool:
 
 
 DEFAULT_TENANT = "default"
-_NAMED = re.compile(r"([A-Za-z0-9._-]{1,64})=([^=].*)")
+TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAMED = re.compile(rf"({TENANT.pattern})=([^=].*)")
 
 
 def parse_keys(text: str) -> dict[str, str]:
@@ -239,6 +261,8 @@ def parse_keys(text: str) -> dict[str, str]:
     return keys
 
 
+ALL_TENANTS = ""
+"""The name of the budget of all of them together."""
 _BUDGET = re.compile(r"(?:([A-Za-z0-9._-]{1,64})=)?(\d{1,9}(?:\.\d{1,6})?)")
 
 
@@ -246,28 +270,9 @@ def parse_budgets(text: str) -> dict[str, Decimal]:
     """{tenant: USD} of `100`, `name=5,name2=10` or both; "" is all tenants. Raises ConfigError."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     found = [_BUDGET.fullmatch(part) for part in parts]
-    budgets = {match[1] or "": Decimal(match[2]) for match in found if match}
+    budgets = {match[1] or ALL_TENANTS: Decimal(match[2]) for match in found if match}
     if len(budgets) < len(parts):
         raise ConfigError(
             "BATCH_BUDGET_USD_DAY must be a number of USD, or name=5,name2=10 by tenant, or both"
         )
     return budgets
-
-
-class Keyring:
-    """Which tenant a presented key belongs to."""
-
-    def __init__(self, keys: dict[str, str]) -> None:
-        self._tenants = {_digest(key): tenant for tenant, key in keys.items()}
-
-    def tenant(self, key: str) -> str | None:
-        """The tenant of `key`, or None. Takes the same time for every wrong key."""
-        presented, found = _digest(key), None
-        for digest, tenant in self._tenants.items():
-            if hmac.compare_digest(digest, presented):
-                found = tenant
-        return found
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

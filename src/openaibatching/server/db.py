@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ log = journal.get()
 
 Connection = AsyncConnection[Any]
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 CHANNEL = "openaibatching"
 MIGRATION_LOCK = 9487_0001
@@ -69,7 +70,7 @@ def sql_text(name: str) -> str:
     return resources.files("openaibatching.server").joinpath("sql", name).read_text("utf-8")
 
 
-QUERY_FILES = ("queries.sql", "money.sql", "reports.sql")
+QUERY_FILES = ("queries.sql", "money.sql", "reports.sql", "keys.sql")
 QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
 """{name: statement} of these files; no name is in two of them (a test says so)."""
 
@@ -111,6 +112,22 @@ async def outages_named() -> AsyncIterator[None]:
         yield
     except _OUTAGES as error:
         raise DatabaseUnavailable from error
+
+
+async def through_outage(ask: Callable[[], Awaitable[T]], outage_s: float) -> T:
+    """What `ask` gives, asked again while the database is away: its restart passes unseen.
+
+    Raises DatabaseUnavailable when it is still away after `outage_s` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + outage_s
+    while True:
+        try:
+            return await ask()
+        except DatabaseUnavailable:
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(0.1)
 
 
 class Database:
@@ -157,6 +174,15 @@ class Database:
         async with outages_named(), self._pool.connection() as conn:
             yield conn
 
+    async def read(self, query: Callable[[Connection], Awaitable[T]], outage_s: float) -> T:
+        """What `query` finds, `through_outage`: reading again is always safe."""
+
+        async def ask() -> T:
+            async with self.transaction() as conn:
+                return await query(conn)
+
+        return await through_outage(ask, outage_s)
+
     async def ping(self, timeout: float) -> bool:
         """Whether the database answers within `timeout` seconds, and takes writes."""
         try:
@@ -165,6 +191,15 @@ class Database:
         except (TimeoutError, DatabaseUnavailable):
             return False
         return row is not None and bool(row[0])
+
+
+@asynccontextmanager
+async def one_transaction(url: str) -> AsyncIterator[Connection]:
+    """As `Database.transaction`, on a connection of its own: for a command that has no server."""
+    async with outages_named(), await AsyncConnection.connect(url, **CONNECTION) as conn:
+        await _configure(conn)
+        async with conn.transaction():
+            yield conn
 
 
 async def _configure(conn: Connection) -> None:
@@ -249,12 +284,18 @@ class Session:
     """One long connection: hears notifications, and holds this server's number.
 
     While the session lives, its advisory lock proves that the server does (queries.sql,
-    take_batch). When it ends, a new one is opened; `on_notify` is then called with "" because
-    anything may have been missed.
+    take_batch). When it ends, `on_cut` is called, and a new one is opened; `on_notify` is then
+    called with "" because anything may have been missed.
     """
 
-    def __init__(self, url: str, server: int, on_notify: Callable[[str], None]) -> None:
-        self._url, self._server, self._on_notify = url, server, on_notify
+    def __init__(
+        self,
+        url: str,
+        server: int,
+        on_notify: Callable[[str], None],
+        on_cut: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._url, self._server, self._on_notify, self._on_cut = url, server, on_notify, on_cut
 
     async def run(self) -> None:
         """Listen until cancelled, through any outage."""
@@ -269,6 +310,7 @@ class Session:
                     async for notice in conn.notifies():
                         self._on_notify(notice.payload)
             except psycopg.Error as error:
+                self._on_cut()
                 log.warning("listening_interrupted", detail=_first(error))
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +11,15 @@ from typing import TypeVar
 from cachetools import TTLCache
 from starlette.requests import Request as HttpRequest
 
-from openaibatching.server import errors, incoming
+from openaibatching.server import incoming
 from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
 from openaibatching.server.budget import Budget
-from openaibatching.server.config import Keyring
 from openaibatching.server.context import Context
-from openaibatching.server.db import Connection
+from openaibatching.server.db import Connection, through_outage
 from openaibatching.server.deliver import Deliverer
 from openaibatching.server.errors import Refusal
 from openaibatching.server.forecaster import Forecaster
+from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
 from openaibatching.server.totals import Totals
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
@@ -61,7 +60,7 @@ class Door:
         """What Budget.admit says of the calls; asked again while PostgreSQL restarts."""
         if not self.budget.limits:
             return list(calls), {}
-        return await self._through_outage(lambda: self.budget.admit(calls))
+        return await through_outage(lambda: self.budget.admit(calls), OUTAGE_S_MAX)
 
     def eta(self, request: Request) -> datetime | None:
         """When the request will be answered, as far as anybody can tell."""
@@ -70,26 +69,5 @@ class Door:
     async def read(
         self, query: Callable[[Connection], Awaitable[T]], outage_s: float = OUTAGE_S_MAX
     ) -> T:
-        """What `query` finds. A restart of PostgreSQL passes unseen: reading again is always safe.
-
-        Raises DatabaseUnavailable when it is still away after `outage_s` seconds.
-        """
-
-        async def ask() -> T:
-            async with self.ctx.database.transaction() as conn:
-                return await query(conn)
-
-        return await self._through_outage(ask, outage_s)
-
-    async def _through_outage(
-        self, ask: Callable[[], Awaitable[T]], outage_s: float = OUTAGE_S_MAX
-    ) -> T:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + outage_s
-        while True:
-            try:
-                return await ask()
-            except errors.DatabaseUnavailable:
-                if loop.time() >= deadline:
-                    raise
-                await asyncio.sleep(0.1)
+        """What `query` finds, through an outage of at most `outage_s` seconds (Database.read)."""
+        return await self.ctx.database.read(query, outage_s)

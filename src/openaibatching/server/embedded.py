@@ -30,10 +30,17 @@ from openaibatching.server.errors import ConfigError
 log = journal.get()
 
 SYSTEM_USER = "openaibatching"
+DATA = "postgres"
+"""The database's folder in the data folder."""
 START_S = 60
 STOP_S = 30
 # The longest path of a Unix socket differs by system; 103 bytes fit all of them (POSIX unix(7)).
 SOCKET_PATH_BYTES_MAX = 103
+
+
+def is_set_up(folder: Path) -> bool:
+    """Whether there is an embedded database in `folder`, running or not."""
+    return (folder / DATA / "PG_VERSION").exists()
 
 
 class EmbeddedPostgres:
@@ -45,7 +52,7 @@ class EmbeddedPostgres:
     def __init__(self, folder: Path, binaries: Path | None = None) -> None:
         # PostgreSQL's programs are run from a folder of their own.
         self._folder = folder.absolute()
-        self._data = self._folder / "postgres"
+        self._data = self._folder / DATA
         # Shared by all that use it, and freed by the kernel when one is killed.
         self._in_use: int | None = None
         # PostgreSQL refuses to run as root; then it runs as a user of its own.
@@ -107,7 +114,7 @@ class EmbeddedPostgres:
         if self._user is not None:
             _let_through(self._folder)
             _let_through(self._bin)
-        if (self._data / "PG_VERSION").exists():
+        if is_set_up(self._folder):
             return
         # A crash in the middle of the first start leaves a half-made folder: it is made beside
         # and moved into place when it is whole.

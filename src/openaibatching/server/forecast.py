@@ -17,10 +17,11 @@ from openaibatching.server.model import Request
 HISTORY_EACH = 200
 """So many batches of a model are looked at."""
 PAST_MIN = 3
-SIZE_SCALE = math.log(4)
-HOUR_SCALE = 3.0
-AGE_SCALE = 40.0
-"""By a factor of e less weight: four times the size, three hours off, forty batches ago."""
+SIZE_SCALE = math.log(2)
+HOUR_SCALE = 2.0
+AGE_SCALE = 100.0
+"""By a factor of e less weight: twice the size, two hours off, a hundred batches ago. On the days
+of benchmarks/forecast.py other scales of this order are no better."""
 
 
 @dataclass(frozen=True, slots=True)

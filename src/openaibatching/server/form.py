@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
-from openaibatching.server import counted, journal, store
+from openaibatching.server import counted, journal, money, store
 from openaibatching.server.config import (
+    ALL_TENANTS,
     UPSTREAM_CREATES_PER_HOUR,
     UPSTREAM_INPUTS_MAX,
 )
 from openaibatching.server.context import Context
+from openaibatching.server.db import Connection
 from openaibatching.server.model import Queued
 
 log = journal.get()
@@ -80,19 +83,36 @@ def _full(queue: store.Measure, limits: Limits) -> bool:
 async def form_one(ctx: Context) -> bool:
     """Make at most one batch; whether one was made."""
     async with ctx.database.transaction() as conn:
-        groups = await store.list_groups(conn, ctx.now())
+        over = await _over_budget(ctx, conn)
+        if over is None:
+            return False
+        groups = await store.list_groups(conn, over, ctx.now())
         if (
             not groups
             or await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR
         ):
             return False
     for group in groups:
-        if await _form(ctx, group):
+        if await _form(ctx, group, over):
             return True
     return False
 
 
-async def _form(ctx: Context, group: store.Group) -> bool:
+async def _over_budget(ctx: Context, conn: Connection) -> list[str] | None:
+    """The tenants whose day has cost what it may; None: nobody may spend more.
+
+    The door keeps to the budget by estimates. This is for those that were too low.
+    """
+    budgets = ctx.settings.budgets
+    if not budgets:
+        return []
+    spent = {name: usd for name, usd, _ in await money.read_commitments(conn, ctx.now())}
+    if sum(spent.values()) >= budgets.get(ALL_TENANTS, Decimal("inf")):
+        return None
+    return [name for name, usd in spent.items() if usd >= budgets.get(name, Decimal("inf"))]
+
+
+async def _form(ctx: Context, group: store.Group, over: Sequence[str]) -> bool:
     settings = ctx.settings
     async with ctx.database.transaction() as conn:
         if not await store.lock_model(conn, group.model):
@@ -113,10 +133,10 @@ async def _form(ctx: Context, group: store.Group) -> bool:
             )
         waited = limits.linger if group.flushed else group.now - group.queued_at
         if waited < limits.linger and not _full(
-            await store.measure_queue(conn, group, limits.requests), limits
+            await store.measure_queue(conn, group, over, limits.requests), limits
         ):
             return False
-        queue = await store.read_queue(conn, group, limits.requests)
+        queue = await store.read_queue(conn, group, over, limits.requests)
         seqs = await asyncio.to_thread(choose, queue, limits, waited)
         requests = await store.claim(conn, group, seqs) if seqs else 0
     if requests:

@@ -11,7 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import Message
 
 from openaibatching.server import errors
-from openaibatching.server.config import Keyring
+from openaibatching.server.keyring import Keyring
 
 BODY_IDLE_S = 30.0
 """A body that stands still for longer is given up with 408; one that nobody has shown a key for, or
@@ -29,10 +29,11 @@ _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a
 _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
 
 
-def tenant(http: HttpRequest, keyring: Keyring) -> str:
-    """The tenant whose key is presented. Raises InvalidApiKey."""
+async def tenant(http: HttpRequest, keyring: Keyring) -> str:
+    """The tenant whose key is presented. Raises InvalidApiKey, or DatabaseUnavailable when only the
+    database can tell (keyring.py)."""
     scheme, _, key = http.headers.get("authorization", "").partition(" ")
-    found = keyring.tenant(key.strip()) if scheme.lower() == "bearer" and key else None
+    found = await keyring.tenant(key.strip()) if scheme.lower() == "bearer" and key else None
     if found is None:
         raise errors.InvalidApiKey
     return found

@@ -61,9 +61,11 @@ async def read_shares(conn: Connection, batch: Batch) -> list[tuple[str, int]]:
     return await (await execute(conn, "read_shares", {"batch_id": batch.id})).fetchall()
 
 
-async def read_commitments(conn: Connection) -> list[tuple[str, Decimal, Decimal]]:
+async def read_commitments(
+    conn: Connection, now: datetime | None
+) -> list[tuple[str, Decimal, Decimal]]:
     """(tenant, USD paid today, USD that its unfinished requests may cost)."""
-    return await (await execute(conn, "read_commitments", {})).fetchall()
+    return await (await execute(conn, "read_commitments", {"now": now})).fetchall()
 
 
 async def read_mean_outputs(conn: Connection) -> dict[tuple[str, str], int]:

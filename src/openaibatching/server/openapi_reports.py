@@ -156,7 +156,9 @@ def _stats() -> Schema:
         "requests": _COUNT,
         "requests_capped": {"type": "boolean", "description": "There are at least so many."},
         "oldest_queued_at": _TIME,
-        "reason": {"enum": ["lingering", "held", "creations_full", "token_limit", "due"]},
+        "reason": {
+            "enum": ["lingering", "held", "over_budget", "creations_full", "token_limit", "due"]
+        },
         "until": or_null("integer"),
         "detail": _TEXT,
     }

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from openaibatching.server import errors, money, reports, situation, store
-from openaibatching.server.budget import ALL
+from openaibatching.server.config import ALL_TENANTS
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
 from openaibatching.server.model import REQUEST_STATES, Request
@@ -29,7 +29,9 @@ async def stats(door: Door, tenant: str) -> dict[str, Any]:
     async def look(conn: Connection) -> dict[str, Any]:
         counts = await reports.count_requests(conn, tenant)
         linger = timedelta(seconds=door.ctx.settings.batch_linger_s)
-        pace = situation.Pace(linger, await store.creates_last_hour(conn, None))
+        budget = await _budget(door, conn, tenant)
+        over = budget["usd_day"] is not None and budget["spent"] >= budget["usd_day"]
+        pace = situation.Pace(linger, await store.creates_last_hour(conn, None), over)
         queues = await reports.read_queues(conn, tenant, situation.COUNTED_MAX, QUEUES_MAX)
         batches = [
             situation.batch(row, forecast, now)
@@ -52,7 +54,7 @@ async def stats(door: Door, tenant: str) -> dict[str, Any]:
                 "today": situation.total(await reports.sum_costs(conn, tenant, 1)),
                 "last_30_days": situation.total(await reports.sum_costs(conn, tenant, MONTH_DAYS)),
             },
-            "budget": await _budget(door, conn, tenant),
+            "budget": budget,
         }
 
     return await door.read(look)
@@ -60,10 +62,11 @@ async def stats(door: Door, tenant: str) -> dict[str, Any]:
 
 async def _budget(door: Door, conn: Connection, tenant: str) -> dict[str, Any]:
     limits = door.budget.limits
-    limit = limits.get(tenant, limits.get(ALL))
-    rows = await money.read_commitments(conn)
+    limit = limits.get(tenant, limits.get(ALL_TENANTS))
+    rows = await money.read_commitments(conn, None)
     # A budget of all tenants is used up by all of them.
-    whose = {tenant} if tenant in limits or ALL not in limits else {name for name, _, _ in rows}
+    alone = tenant in limits or ALL_TENANTS not in limits
+    whose = {tenant} if alone else {name for name, _, _ in rows}
     spent = sum(spent for name, spent, _ in rows if name in whose)
     reserved = sum(reserved for name, _, reserved in rows if name in whose)
     return {

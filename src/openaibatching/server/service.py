@@ -24,7 +24,7 @@ from anyio.from_thread import start_blocking_portal
 from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.budget import Budget
-from openaibatching.server.config import DEFAULT_TENANT, Keyring, Settings, parse_keys
+from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
 from openaibatching.server.connections import Connections, allow_files
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session, migrate
@@ -33,6 +33,7 @@ from openaibatching.server.door import Door
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.server.errors import ConfigError, StoppedEarly
 from openaibatching.server.forecaster import Forecaster
+from openaibatching.server.keyring import Keyring
 from openaibatching.server.tracing import Tracing, from_environment
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
@@ -71,7 +72,7 @@ def _make_key(path: Path) -> bool:
 
 
 @asynccontextmanager
-async def database_url(settings: Settings) -> AsyncIterator[str]:
+async def database_url(settings: DatabaseSettings) -> AsyncIterator[str]:
     """POSTGRES_URL, or that of the embedded PostgreSQL, which runs as long as this context."""
     if settings.postgres_url is not None:
         yield settings.postgres_url.get_secret_value()
@@ -146,11 +147,12 @@ class Service:
         self.worker = Worker(self.ctx)
         self._acceptor = Acceptor(self.database)
         self._deliverer = Deliverer(self.database)
-        self._session = Session(url, self.ctx.server, self._heard)
+        self._keyring = Keyring(server_keys, self.database)
+        self._session = Session(url, self.ctx.server, self._heard, self._keyring.cut_off)
         self._forecaster = Forecaster(self.database, settings.batch_linger_s)
         door = Door(
             self.ctx,
-            Keyring(server_keys),
+            self._keyring,
             self._acceptor,
             self._deliverer,
             self._forecaster,
@@ -172,6 +174,8 @@ class Service:
     def _heard(self, payload: str) -> None:
         if payload in ("", "finished"):
             self._deliverer.finished()
+        if payload in ("", "keys"):
+            self._keyring.changed()
         if payload in ("", "submitted", "ended"):
             self._forecaster.heard()
         self.worker.wake(payload)
@@ -186,6 +190,7 @@ class Service:
             self._forecaster.run(),
             self.worker.run(),
             self._connections.run(),
+            self._keyring.run(),
             self._server.serve(sockets=[self._socket]),
         )
         self._tasks = [asyncio.create_task(part) for part in background]
@@ -217,6 +222,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.ctx.tracing is not None:
             await self.ctx.tracing.close()
+        await self._keyring.close()
         await self.ctx.upstream.close()
         await self.database.close()
 

@@ -23,10 +23,12 @@ COUNTED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What decides when a queue is sent. `creates` were made in the last hour, by all servers."""
+    """What decides when a queue is sent. `creates` were made in the last hour, by all servers;
+    `over_budget`: today may cost no more."""
 
     linger: timedelta
     creates: int
+    over_budget: bool = False
 
 
 def unix(at: datetime | None) -> int | None:
@@ -58,6 +60,9 @@ def _why(
     if row.held_until is not None and row.held_until > now:
         said = "OpenAI refused the model's last batch, for a reason that passes; it is tried again."
         return "held", row.held_until, said
+    if pace.over_budget:
+        midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        return "over_budget", midnight, "Today's budget (BATCH_BUDGET_USD_DAY) is used up."
     if pace.creates >= UPSTREAM_CREATES_PER_HOUR:
         said = f"OpenAI takes {UPSTREAM_CREATES_PER_HOUR:,} batches an hour; these were made."
         return "creations_full", None, said

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -163,9 +163,11 @@ async def lock_model(conn: Connection, model: str) -> bool:
     return bool(await value(conn, "lock_model", {"model": model}))
 
 
-async def list_groups(conn: Connection, now: datetime | None) -> list[Group]:
-    """Every group that is not held, the one with the oldest request first."""
-    cur = await execute(conn, "list_groups", {"now": now}, class_row(Group))
+async def list_groups(conn: Connection, over: Collection[str], now: datetime | None) -> list[Group]:
+    """Every group that is not held, the one with the oldest request first; without the requests
+    of the tenants `over` their budget."""
+    params = {"over": list(over), "now": now}
+    cur = await execute(conn, "list_groups", params, class_row(Group))
     return await cur.fetchall()
 
 
@@ -179,17 +181,30 @@ class Measure:
     tokens: int
 
 
-async def measure_queue(conn: Connection, group: Group, limit: int) -> Measure:
+async def measure_queue(
+    conn: Connection, group: Group, over: Collection[str], limit: int
+) -> Measure:
     """The size of the group's queue, or of `limit` requests of it."""
-    params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
+    params = _of(group, over, limit)
     row = await (await execute(conn, "measure_queue", params)).fetchone()
     assert row is not None
     return Measure(*row)
 
 
-async def read_queue(conn: Connection, group: Group, limit: int) -> list[Queued]:
+def _of(group: Group, over: Collection[str], limit: int) -> dict[str, Any]:
+    return {
+        "endpoint": group.endpoint,
+        "model": group.model,
+        "over": list(over),
+        "limit": limit,
+    }
+
+
+async def read_queue(
+    conn: Connection, group: Group, over: Collection[str], limit: int
+) -> list[Queued]:
     """The group's next `limit` requests: each tenant's oldest, in fair turns."""
-    params = {"endpoint": group.endpoint, "model": group.model, "limit": limit}
+    params = _of(group, over, limit)
     cur = await execute(conn, "read_queue", params, struct_row(Queued))
     queue: list[Queued] = []
     while part := await cur.fetchmany(ROWS_AT_ONCE):

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -104,6 +105,15 @@ class Simulator:
         self.engine.dice = Dice(faults)
         if self._webhooks is not None:
             self._webhooks.dice = self.engine.dice
+
+    @property
+    def lag(self) -> float:
+        """Seconds that a new batch takes; assign to change it for those that come."""
+        return self.engine.settings.lag
+
+    @lag.setter
+    def lag(self, lag: float) -> None:
+        self.engine.settings = replace(self.engine.settings, lag=lag)
 
     @property
     def webhook_url(self) -> str | None:

@@ -41,7 +41,7 @@ on conflict (tenant, hour, endpoint, model, status_code, code) do update
 -- What today has cost each tenant, and what its unfinished requests may still cost.
 select tenant, sum(spent) as spent, sum(reserved) as reserved
   from (select tenant, paid as spent, 0::numeric as reserved from spending
-         where hour >= date_trunc('day', now(), 'UTC')
+         where hour >= date_trunc('day', coalesce(%(now)s::timestamptz, now()), 'UTC')
         union all
         select tenant, 0, usd from reserve) as both_
  group by tenant;

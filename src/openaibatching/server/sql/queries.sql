@@ -1,7 +1,6 @@
 -- Every statement that the server sends, by name. `-- a -> b` says which transition it is; a
 -- test compares these lines with model.TRANSITIONS and with the diagrams in ARCHITECTURE.md.
--- `now` is null except where a test owns the clock. Arrays travel in binary (`%b`): as text, bodies
--- and answers would be twice as long.
+-- `now` is null except where a test owns the clock. Arrays travel in binary (`%b`): half as long.
 
 -- ===== accept =====
 
@@ -115,24 +114,24 @@ select pg_try_advisory_xact_lock(hashtextextended(%(model)s::text, 9487)) as loc
 
 -- name: list_groups
 -- Every (endpoint, model) that has queued requests and is not held, and since when. `flushed`: some
--- tenant wants what it had queued by then to be sent at once.
+-- tenant wants its requests to be sent at once. `over`: tenants whose budget is used up.
 select g.endpoint, g.model, min(g.queued_at) as queued_at,
        coalesce(bool_or(g.queued_at <= f.at), false) as flushed,
        limit_at(l, coalesce(%(now)s::timestamptz, now())) as token_limit,
        coalesce(%(now)s::timestamptz, now()) as now
   from queue_head g left join model_limit l on l.model = g.model
   left join flush f on f.tenant = g.tenant
- where coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
+ where g.tenant <> all(%(over)b::text[]) and coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
  group by g.endpoint, g.model, l
  order by min(g.queued_at);
 
 -- name: measure_queue
--- How much one batch could take of the group's queue; enough to know whether it is full.
+-- How much one batch could take of the queue: enough to know whether it is full.
 select count(*) as requests, coalesce(sum(line_bytes), 0)::bigint as bytes,
        coalesce(sum(inputs), 0)::bigint as inputs, coalesce(sum(tokens), 0)::bigint as tokens
   from (select line_bytes, inputs, tokens from request
          where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
-         limit %(limit)s::int) as q;
+           and tenant <> all(%(over)b::text[]) limit %(limit)s::int) as q;
 
 -- name: read_queue
 -- In fair turns: first whose tenant has had the fewest tokens before it, in this very list. So
@@ -144,7 +143,8 @@ select seq, line_bytes, tokens, inputs from (
       select seq, line_bytes, tokens, inputs, queued_at from request
        where state = 'queued' and endpoint = h.endpoint and model = h.model and tenant = h.tenant
        order by queued_at, seq limit %(limit)s::int) as q
-   where h.endpoint = %(endpoint)s::text and h.model = %(model)s::text) as turns
+   where h.endpoint = %(endpoint)s::text and h.model = %(model)s::text
+     and h.tenant <> all(%(over)b::text[])) as turns
  order by had, queued_at, seq limit %(limit)s::int;
 
 -- name: enqueued_tokens
@@ -183,8 +183,8 @@ select tenant, %(batch_id)s::uuid, requests
 -- ===== leases =====
 
 -- name: hold_server_number
--- Held until the session ends: a server that is dead is known at once, see take_batch.
--- Shared, because after a cut the old session may linger on the database's side.
+-- Held until the session ends, so a server that is dead is known at once. Shared, because after a
+-- cut the old session may linger on the database's side.
 select pg_try_advisory_lock_shared(9487, %(server)s::int) as held;
 
 -- name: take_batch

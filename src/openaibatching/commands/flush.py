@@ -1,0 +1,39 @@
+"""`openaibatching flush`: what is queued is sent now, without waiting for company."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from openaibatching.commands import command
+from openaibatching.commands.page import Column, Kind, Page, Table
+from openaibatching.commands.server import Server
+from openaibatching.commands.words import DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code."""
+    return command.run(parser(), arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    made = command.parser(
+        "flush",
+        "Send what this key's tenant has queued without waiting for company (BATCH_LINGER_S). "
+        "OpenAI's limits are kept all the same.",
+    )
+    command.asks(made, flush)
+    return made
+
+
+def flush(server: Server, options: argparse.Namespace) -> int:
+    """Send what is queued."""
+    command.show(options, server.post("/flush"), flushed)
+    return DONE
+
+
+def flushed(data: dict[str, Any]) -> Page:
+    """How many were queued."""
+    return [Table((Column("flushed requests", Kind.NUMBER),), [(data["requests"],)])]

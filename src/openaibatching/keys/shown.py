@@ -1,0 +1,95 @@
+"""What `openaibatching keys` shows: the key alone on stdout, the rest for people on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from openaibatching.server.model import StoredKey
+
+COLUMNS = ("id", "name", "tenant", "key", "created (UTC)", "last used (UTC)", "state")
+
+
+class Made(NamedTuple):
+    """A key, which nobody will see again, and what is kept of it."""
+
+    key: str
+    stored: StoredKey
+
+
+def made(new: Made, *, as_json: bool) -> None:
+    """Show a new key, this once."""
+    if as_json:
+        print(json.dumps(_described(new.stored) | {"key": new.key}, indent=2))
+        return
+    print(new.key, flush=True)  # before the words, where both go to one place
+    stored = new.stored
+    print(
+        f"The key '{stored.name}' of tenant '{stored.tenant}', id {stored.id}. It is not shown "
+        "again: keep it now.",
+        file=sys.stderr,
+    )
+
+
+def revoked(ended: StoredKey, *, as_json: bool) -> None:
+    """Show that a key has ended."""
+    if as_json:
+        print(json.dumps(_described(ended), indent=2))
+        return
+    print(f"The key '{ended.name}' ({ended.id}) works no more.", file=sys.stderr)
+
+
+def all_keys(there: Sequence[StoredKey], *, as_json: bool) -> None:
+    """Show the keys: as a table on a terminal, with tabs where another program reads."""
+    if as_json:
+        print(json.dumps([_described(key) for key in there], indent=2))
+    elif sys.stdout.isatty():
+        _show_table([_row(key) for key in there])
+    else:
+        for row in (COLUMNS, *map(_row, there)):
+            print("\t".join(row))
+
+
+def _show_table(rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    first, *others = COLUMNS
+    table = Table(Column(first, no_wrap=True), *others, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))  # a name is no markup
+    Console().print(table)
+
+
+def _row(key: StoredKey) -> tuple[str, ...]:
+    state = key.state
+    if state != "active":
+        state = f"{'revoked' if key.ended else 'ends'} {_minute(key.revoked_at)}"
+    used = _minute(key.last_used_at) if key.last_used_at else "never"
+    return (str(key.id), key.name, key.tenant, key.hint, _minute(key.created_at), used, state)
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" if at else ""
+
+
+def _described(key: StoredKey) -> dict[str, Any]:
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "tenant": key.tenant,
+        "hint": key.hint,
+        "state": key.state,
+        "created_at": _seconds(key.created_at),
+        "last_used_at": _seconds(key.last_used_at),
+        "revoked_at": _seconds(key.revoked_at),
+    }
+
+
+def _seconds(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp())

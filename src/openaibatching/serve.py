@@ -1,0 +1,55 @@
+"""`openaibatching serve`: the service, with a flag for each of its settings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from openaibatching.server import config, journal
+from openaibatching.server.errors import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the service until it is told to stop; the exit code."""
+    flags = vars(parser().parse_args(arguments))
+    try:
+        settings = config.load(flags)
+        journal.configure(settings.log_format, settings.log_level)
+        from openaibatching.server.service import serve  # after: a bad setting is said at once
+
+        _run(lambda: serve(settings))
+    except ConfigError as error:
+        print(f"openaibatching: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """One flag for every setting but the secrets, which are environment only."""
+    made = argparse.ArgumentParser(
+        prog="openaibatching serve",
+        description="Run the service. Every flag is also an environment variable; a flag wins.",
+        epilog="From the environment only: "
+        + ", ".join(name.upper() for name in config.SECRETS) + ".",
+    )  # fmt: skip
+    for name, field in config.Settings.model_fields.items():
+        if name not in config.SECRETS:
+            default = "" if field.default_factory or field.default is None else field.default
+            made.add_argument(
+                "--" + name.replace("_", "-"),
+                metavar=name.upper(),
+                help=f"{field.description} [{default}]" if default != "" else field.description,
+            )
+    return made
+
+
+def _run(main_: Callable[[], Any]) -> None:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # no wheel for this platform
+        asyncio.run(main_())
+    else:
+        uvloop.run(main_())

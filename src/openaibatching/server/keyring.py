@@ -1,0 +1,158 @@
+"""Which tenant a presented key belongs to.
+
+Keys are of two kinds: those of BATCH_SERVER_API_KEY, and those that `openaibatching keys` has put
+into the database. Both are told from memory, so a call costs the database nothing more. What the
+memory cannot be relied on for (key_memory.py) the database is asked, but only for what has the form
+of its keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+
+from openaibatching.server import journal, key_text, keys
+from openaibatching.server.accept import OUTAGE_S_MAX
+from openaibatching.server.db import Database
+from openaibatching.server.errors import DatabaseUnavailable
+from openaibatching.server.key_memory import KeyMemory
+from openaibatching.server.key_text import FORM, MARK_BYTES
+from openaibatching.server.model import KnownKey
+
+log = journal.get()
+
+LOOK_S = 5.0
+"""How often the keys are read even if nothing was heard, and uses are written."""
+RETRY_S = 0.5
+CLOSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose a key is, the key's digest, and its id if it is one of the database."""
+
+    tenant: str
+    digest: bytes
+    id: uuid.UUID | None = None
+
+    @property
+    def mark(self) -> bytes:
+        """The beginning of the digest: it names the key, and is no secret."""
+        return self.digest[:MARK_BYTES]
+
+
+class Keyring:
+    """All keys that are good here. `run` keeps it up to date."""
+
+    def __init__(
+        self, server_keys: dict[str, str], database: Database, memory: KeyMemory | None = None
+    ) -> None:
+        self._environment = [
+            Holder(tenant, key_text.digest(key)) for tenant, key in server_keys.items()
+        ]
+        self._database = database
+        self._memory = memory or KeyMemory()
+        self._woken = asyncio.Event()
+        digests = sorted(holder.digest for holder in self._environment)
+        self._secret = hashlib.sha256(b"openaibatching sessions" + b"".join(digests)).digest()
+
+    async def tenant(self, key: str) -> str | None:
+        """The tenant of `key`, or None. Takes the same time for every wrong key.
+
+        Raises DatabaseUnavailable when only the database can tell.
+        """
+        holder = await self.holder(key)
+        return holder.tenant if holder else None
+
+    async def holder(self, key: str) -> Holder | None:
+        """As `tenant`, with the key's digest."""
+        presented, found = key_text.digest(key), None
+        for holder in self._environment:
+            if hmac.compare_digest(holder.digest, presented):
+                found = holder
+        if found is None and FORM.fullmatch(key):
+            known = await self._known(presented[:MARK_BYTES])
+            if known is not None and hmac.compare_digest(known.digest, presented):
+                found = _holder(known)
+                self.note_use(found)
+        return found
+
+    async def holder_by_mark(self, mark: bytes) -> Holder | None:
+        """Whose key has a digest that begins so: a name that proves nothing. Raises as `tenant`."""
+        for holder in self._environment:
+            if holder.mark == mark:
+                return holder
+        known = await self._known(mark)
+        return _holder(known) if known else None
+
+    def note_use(self, holder: Holder) -> None:
+        """The key is used now: `run` writes it down."""
+        if holder.id is not None:
+            self._memory.note_use(holder.id, time.monotonic())
+
+    def seal(self, holder: Holder, text: bytes) -> bytes:
+        """32 bytes that prove that a server with our BATCH_SERVER_API_KEY has seen text and key.
+
+        Not by the digest alone: whoever reads the table, or a copy of it, must not be able to.
+        """
+        return hmac.digest(hmac.digest(self._secret, holder.digest, "sha256"), text, "sha256")
+
+    async def _known(self, mark: bytes) -> KnownKey | None:
+        if self._memory.certain:
+            return self._memory.find(mark, time.monotonic())
+        return await self._database.read(lambda conn: keys.known_key(conn, mark), OUTAGE_S_MAX)
+
+    # ----- keeping it up to date -----
+
+    def changed(self) -> None:
+        """Keys were changed, or the session listens again: they are read anew."""
+        self._memory.changed()
+        self._woken.set()
+
+    def cut_off(self) -> None:
+        """The session that listens is interrupted."""
+        self._memory.cut_off()
+
+    async def run(self) -> None:
+        """Read the keys when they change, and write which were used, until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._woken.wait()
+            self._woken.clear()
+            try:
+                await self._read()
+                await self._write_uses()
+            except DatabaseUnavailable:  # the worker says so
+                await asyncio.sleep(RETRY_S)
+                self._woken.set()
+            except Exception:
+                log.exception("step_failed", step="keyring")
+
+    async def close(self) -> None:
+        """Write what was used since the last time, if the database is there."""
+        with suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._write_uses()
+
+    async def _read(self) -> None:
+        changes, now = self._memory.changes, time.monotonic()
+        async with self._database.statement() as conn:
+            known = await keys.known_keys(conn)
+        self._memory.learn(known, now, changes)
+
+    async def _write_uses(self) -> None:
+        if uses := self._memory.uses():
+            now = time.monotonic()
+            async with self._database.statement() as conn:
+                await keys.note_uses(conn, {id_: now - at for id_, at in uses.items()})
+            self._memory.written(uses)
+
+
+def _holder(known: KnownKey) -> Holder:
+    return Holder(known.tenant, known.digest, known.id)
