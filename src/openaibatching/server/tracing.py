@@ -15,7 +15,7 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 QUEUE_SPANS_MAX = 20_000
 """What waits for the collector, some 2 kB each; more is dropped. OTEL_BSP_MAX_QUEUE_SIZE wins."""
 CLOSE_S = 1.5
+REQUESTS_AT_ONCE = 100
 OPERATIONS = {
     "/v1/responses": "chat",
     "/v1/chat/completions": "chat",
@@ -83,13 +84,15 @@ class Tracing:
         queue = None if set_ else QUEUE_SPANS_MAX
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=queue))
 
-    async def finished(self, traced: Iterable[Traced], results: Iterable[Result]) -> None:
+    async def finished(self, traced: Sequence[Traced], results: Iterable[Result]) -> None:
         """Make the spans of these requests, whose results are committed. Whatever goes wrong here
         is logged, and nobody's loss."""
         by_id = {result.id: result for result in results}
         try:
-            # In a thread, because thousands of them take a while; nothing is sent here.
-            await asyncio.to_thread(self._make, list(traced), by_id)
+            # In a thread and in parts: thousands of them take a while. Nothing is sent here.
+            for start in range(0, len(traced), REQUESTS_AT_ONCE):
+                part = traced[start : start + REQUESTS_AT_ONCE]
+                await asyncio.to_thread(self._make, part, by_id)
         except Exception:
             log.exception("tracing_failed")
 
