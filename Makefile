@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-openai2 test-ts test-sdks test-dist image-test check docs bench soak fuzz
+.PHONY: help demo serve test test-openai2 test-ts test-sdks test-dist image-test check docs picture bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -85,6 +85,9 @@ docs: .venv/dev ## the site of README and docs/, in build/docs
 		-d build/doctrees . build/docs
 	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >build/docs/index.html
 	@echo "build/docs/index.html"
+
+picture: .venv/dev ## the picture of the page in README, taken anew; it needs Chromium
+	@cd tests && ../.venv/bin/python -m page.picture
 
 # FIGURES=door,bulk measures some, ROWS=100000 stores fewer, SHORT=1 checks results and not times,
 # RESUME=1 keeps what was measured before, PROFILE=1 says where the server's processor time goes.

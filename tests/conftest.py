@@ -24,7 +24,7 @@ TEMPLATE = "openaibatching_template"
 
 LONG = (
     "test_distribution", "test_kill_answering", "test_kill_sending", "test_real_input", "test_soak",
-    "test_replicas", "test_database_away", "test_database_full", "test_pages",
+    "test_replicas", "test_database_away", "test_database_full", "test_pages", "test_browser",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +15,10 @@ import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from openaibatching.server.model import BATCH_STATES, REQUEST_STATES
+from openaibatching.server.service import listen
 from support.door import WAIT, Door, open_door, refused
 from support.postgres import Cluster
-from support.world import http, until
+from support.world import http, settings_for, until
 
 HELLO = {"model": "gpt-4o", "input": "Hello"}
 
@@ -106,6 +108,21 @@ async def test_without_a_database_it_says_so_and_recovers(quiet: Door, cluster: 
     await until(ready)
     assert (await quiet.client.get(path)).status_code == 202
     assert (await quiet.client.post("/v1/responses", json=HELLO)).status_code == 202
+
+
+async def test_a_reply_is_sent_at_once_whatever_the_loop(tmp_path: Path) -> None:
+    listening = listen(settings_for("http://127.0.0.1:1/v1", tmp_path))
+    accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    async with await asyncio.start_server(
+        lambda _, writer: accepted.put_nowait(writer), sock=listening
+    ):
+        _, caller = await asyncio.open_connection(*listening.getsockname())
+        writer = await accepted.get()
+        connection = writer.get_extra_info("socket")
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for end in (writer, caller):
+            end.close()
+            await end.wait_closed()
 
 
 @pytest.fixture

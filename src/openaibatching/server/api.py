@@ -28,12 +28,14 @@ from openaibatching.server import (
     replies,
     reports,
     shapes,
+    steering,
     store,
 )
 from openaibatching.server.call import read_call
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
-from openaibatching.server.model import REQUEST_STATES, Request, parse_request_id, request_id
+from openaibatching.server.model import REQUEST_STATES, Request, request_id
+from openaibatching.server.page import routes as page
 
 log = journal.get()
 
@@ -101,23 +103,12 @@ async def read_request(door: Door, http: HttpRequest) -> Response:
 
 async def cancel_request(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests/{id}/cancel and /v1/responses/{id}/cancel."""
-    request = await _find(door, http)
-    async with door.ctx.database.transaction() as conn:
-        cancelled = await store.cancel_request(conn, request.id)
-    request = await _find(door, http)
-    if not cancelled:
-        raise errors.AlreadyFinished if request.finished else errors.AlreadySubmitted
-    return _described(request)
+    return _described(await steering.cancel(door, *await _named(door, http)))
 
 
 async def retry_request(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests/{id}/retry."""
-    request = await _find(door, http)
-    async with door.ctx.database.transaction() as conn:
-        retried = await store.retry_request(conn, request.id)
-    if not retried:
-        raise errors.NotRetryable
-    return _described(await _find(door, http))
+    return _described(await steering.retry(door, *await _named(door, http)))
 
 
 async def delete_request(door: Door, http: HttpRequest) -> Response:
@@ -144,7 +135,7 @@ async def list_requests(door: Door, http: HttpRequest) -> Response:
             f"'status' must be one of {', '.join(REQUEST_STATES)}.", param="status"
         )
     after = incoming.given(http, "after")
-    before_seq = (await _lookup(door, tenant, after)).seq if after else None
+    before_seq = (await steering.find(door, tenant, after)).seq if after else None
     found = await door.read(
         lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
     )
@@ -157,25 +148,13 @@ def _described(request: Request) -> Response:
     return Response(body, media_type="application/json")
 
 
+async def _named(door: Door, http: HttpRequest) -> tuple[str, str]:
+    """(tenant, the name in the path)."""
+    return await incoming.tenant(http, door.keyring), http.path_params["id"]
+
+
 async def _find(door: Door, http: HttpRequest) -> Request:
-    tenant = await incoming.tenant(http, door.keyring)
-    return await _lookup(door, tenant, http.path_params["id"])
-
-
-async def _lookup(door: Door, tenant: str, name: str) -> Request:
-    """The tenant's request of that name: our id, or OpenAI's. Raises NotFound."""
-
-    async def query(conn: Connection) -> Request | None:
-        id_ = parse_request_id(name)
-        if id_ is None and "\0" not in name:
-            id_ = await store.find_by_upstream_id(conn, tenant, name)
-        return await store.read_request(conn, id_) if id_ else None
-
-    found = await door.read(query)
-    # Another tenant's request is as good as none.
-    if found is None or found.tenant != tenant:
-        raise errors.NotFound(f"No request found with id '{name}'.", param="id")
-    return found
+    return await steering.find(door, *await _named(door, http))
 
 
 # ----- around it -----
@@ -274,7 +253,7 @@ def build(door: Door) -> ASGIApp:
     Starlette does for each request costs as much as all that the server itself does for a call.
     """
     by_path: dict[str, dict[str, Handler]] = {}
-    for method, path, handler in ROUTES:
+    for method, path, handler in [*ROUTES, *page.ROUTES]:
         by_path.setdefault(path, {})[method] = handler
     starlette = Starlette(
         routes=[

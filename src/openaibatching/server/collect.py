@@ -13,6 +13,7 @@ from datetime import timedelta
 from openaibatching.server import (
     doubles,
     journal,
+    model_limits,
     money,
     receipts,
     refusal,
@@ -65,7 +66,7 @@ async def collect_one(ctx: Context) -> bool:
             wait_s = backoff_s(batch.tries, first=min(1.0, poll_s), most=min(300.0, poll_s * 20))
             wait_s = error.retry_after or wait_s
             log.warning("download_failed", **batch.names, **journal.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s)
+            await ctx.postpone(batch, wait_s, journal.trouble(error))
             return True
         await _balance(ctx, batch, broken)
     return True
@@ -233,7 +234,8 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
                 "answers_missing", **batch.names, missing=len(owed), broken=broken, wait_s=wait_s
             )
             await store.move_batch(conn, "retry_download", ctx.server, batch)
-            await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now())
+            trouble = f"OpenAI's files have no line for {len(owed)} requests"
+            await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), trouble)
             return
         rows = [
             results.settle(
@@ -292,7 +294,8 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
             await _finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed}, refund=True)
         if isinstance(verdict, refusal.Again):
             hold_s = _hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
-            await store.hold_model(conn, batch.model, hold_s, ctx.now())
+            why = ", ".join(refusal.codes(batch.errors)) or None
+            await model_limits.hold_model(conn, batch.model, hold_s, why, ctx.now())
             log.warning("model_held", model=batch.model, wait_s=hold_s)
         books = await _close_books(ctx, conn, batch)
     await _trace(ctx, rows)
@@ -324,16 +327,16 @@ async def _learn(
     if alone and len(owed) == 1 and _never_fits(batch, owed[0], verdict.tokens):
         return refusal.judge_alone(batch.errors)
     log.warning("limit_reached", **batch.names, told=verdict.tokens, wait_s=hold_s)
-    await store.hold_model(conn, batch.model, hold_s, ctx.now())
+    await model_limits.hold_model(conn, batch.model, hold_s, None, ctx.now())
     if verdict.tokens is not None:
-        await store.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
+        await model_limits.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
         log.info("limit_learned", model=batch.model, tokens=verdict.tokens)
     if alone:
         if len(owed) == 1:
             await store.defer_request(conn, owed[0].id, ctx.now())
         if verdict.tokens is None or batch.tokens <= verdict.tokens:
             lowered = max(1, batch.tokens // 2)
-            await store.lower_limit(conn, batch.model, lowered, ctx.now())
+            await model_limits.lower_limit(conn, batch.model, lowered, ctx.now())
             log.warning("limit_lowered", model=batch.model, tokens=lowered)
     return verdict
 
@@ -375,7 +378,7 @@ async def clean_one(ctx: Context) -> bool:
         except UpstreamError as error:
             wait_s = error.retry_after or backoff_s(batch.tries)
             log.warning("cleanup_failed", **batch.names, **journal.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s)
+            await ctx.postpone(batch, wait_s, journal.trouble(error))
             return True
         async with ctx.database.transaction() as conn:
             await store.move_batch(conn, "close_batch", ctx.server, batch, now=ctx.now())

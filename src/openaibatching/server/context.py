@@ -95,10 +95,13 @@ class Context:
             del self._held[batch.lease]
             self._lost.discard(batch.lease)
 
-    async def postpone(self, batch: Batch, wait_s: float) -> None:
-        """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost."""
+    async def postpone(self, batch: Batch, wait_s: float, trouble: str | None = None) -> None:
+        """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost.
+
+        `trouble`: why it failed this time, for people to read; None if it did not.
+        """
         async with self.database.transaction() as conn:
-            await store.release_batch(conn, self.server, batch, wait_s, self.now())
+            await store.release_batch(conn, self.server, batch, wait_s, self.now(), trouble)
 
     async def _release(self, batch: Batch, wait_s: float) -> None:
         # Being cancelled must not leave the lease behind; being without a database may: then it

@@ -30,6 +30,8 @@ _NOISY = ("httpx", "httpx2", "openai", "opentelemetry", "psycopg.pool", "uvicorn
 # Errors whose words are our own, the system's, or about code: none of them quotes what was sent.
 _PLAIN = (ServerError, OSError, TypeError, AttributeError, NameError)
 _WORD = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
+DENIED = (401, 403)
+HINT = "check OPENAI_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID"
 
 Event = MutableMapping[str, Any]
 
@@ -48,9 +50,18 @@ def said(error: UpstreamError) -> dict[str, Any]:
     found |= {"code": _word(error.code), "param": _word(error.param)}
     if error.status is None:
         found["detail"] = error.message
-    if error.status in (401, 403):
-        found["hint"] = "check OPENAI_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID"
+    if error.status in DENIED:
+        found["hint"] = HINT
     return {"error": type(error).__name__} | {k: v for k, v in found.items() if v is not None}
+
+
+def trouble(error: UpstreamError) -> str:
+    """The same in words, to stand behind "because": kept with the batch, and shown to people."""
+    if error.status is None:
+        return f"OpenAI was not reached: {error.message}"
+    code = _word(error.code)
+    hint = f" ({HINT})" if error.status in DENIED else ""
+    return f"OpenAI answered {error.status}{f' {code}' if code else ''}{hint}"
 
 
 def _word(text: str | None) -> str | None:

@@ -211,6 +211,7 @@ def _batch() -> Schema:
         "tries": _COUNT,
         "stuck": {"type": "boolean"},
         "reason": _TEXT,
+        "trouble_since": or_null("integer", description="Since when looks or tries fail."),
         "created_at": _TIME,
         **{
             name: or_null("integer")

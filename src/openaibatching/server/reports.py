@@ -59,6 +59,7 @@ class QueueRow:
     flushed: bool
     requests: int
     held_until: datetime | None
+    held_for: str | None
     token_limit: int | None
     enqueued: int
 
@@ -93,6 +94,8 @@ class BatchRow:
     ended_at: datetime | None
     closed_at: datetime | None
     next_at: datetime
+    trouble: str | None
+    troubled_at: datetime | None
     stuck: bool
     seq: int
 

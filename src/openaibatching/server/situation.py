@@ -58,7 +58,8 @@ def _why(
     row: QueueRow, pace: Pace, forecast: Forecast, now: datetime
 ) -> tuple[str, datetime | None, str]:
     if row.held_until is not None and row.held_until > now:
-        said = "OpenAI refused the model's last batch, for a reason that passes; it is tried again."
+        why = row.held_for or "without a code"
+        said = f"OpenAI refused the model's last batch ({why}); another is sent then."
         return "held", row.held_until, said
     if pace.over_budget:
         midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -106,6 +107,7 @@ def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
         "tries": row.tries,
         "stuck": row.stuck,
         "reason": _going_on(row),
+        "trouble_since": unix(row.troubled_at) if row.trouble else None,
         "created_at": unix(row.created_at),
         "submitted_at": unix(row.submitted_at),
         "ended_at": unix(row.ended_at),
@@ -145,9 +147,9 @@ def _going_on(row: BatchRow) -> str:
         said = _AT_OPENAI.get(row.upstream_status or "", "OpenAI has it.")
     else:
         said = _DOING[row.state]
-    # While OpenAI works, looking again and again is no failure.
-    if row.tries and row.state != "submitted":
-        said += f" {row.tries} tries have failed, and it is tried again."
+    if row.trouble:
+        failed = "look" if row.state == "submitted" else "try"
+        said += f" The last {failed} failed, because {row.trouble}; it is repeated."
     return said
 
 

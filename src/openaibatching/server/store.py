@@ -312,14 +312,23 @@ async def renew_leases(conn: Connection, server: int, leases: Sequence[Lease]) -
 
 
 async def release_batch(
-    conn: Connection, server: int, batch: Batch, wait_s: float, now: datetime | None
+    conn: Connection,
+    server: int,
+    batch: Batch,
+    wait_s: float,
+    now: datetime | None,
+    trouble: str | None = None,
 ) -> None:
-    """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost."""
+    """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost.
+
+    `trouble`: why it failed this time, for people to read; None if it did not.
+    """
     params = {
         "server": server,
         "id": batch.id,
         "lease": batch.leases,
         "wait": timedelta(seconds=wait_s),
+        "trouble": trouble,
         "now": now,
     }
     if await value(conn, "release_batch", params) is None:
@@ -458,28 +467,6 @@ async def note_event(conn: Connection, batch: Batch, note: str) -> None:
 async def defer_request(conn: Connection, id_: uuid.UUID, now: datetime | None) -> None:
     """Let the others of its group go before this one."""
     await execute(conn, "defer_request", {"id": id_, "now": now})
-
-
-async def hold_model(conn: Connection, model: str, hold_s: float, now: datetime | None) -> None:
-    """Form none of the model's batches for `hold_s` seconds."""
-    params = {"model": model, "hold": timedelta(seconds=hold_s), "now": now}
-    await execute(conn, "hold_model", params)
-
-
-async def learn_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> None:
-    """Keep the enqueued-token limit that OpenAI told. The model is held already."""
-    await execute(conn, "learn_limit", {"model": model, "tokens": tokens, "now": now})
-
-
-async def lower_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> None:
-    """Keep below this for now, because more was refused. The model is held already."""
-    await execute(conn, "lower_limit", {"model": model, "tokens": tokens, "now": now})
-
-
-async def raise_limit(conn: Connection, batch: Batch) -> bool:
-    """Whether OpenAI has now taken a batch above the limit, which then is no longer below it."""
-    params = {"model": batch.model, "tokens": batch.tokens}
-    return await value(conn, "raise_limit", params) is not None
 
 
 # ----- housekeeping -----

@@ -65,7 +65,8 @@ async def _adopt_or_upload(ctx: Context, batch: Batch) -> None:
     except OSError as error:
         wait_s = backoff_s(batch.tries)
         log.error("spool_failed", **batch.names, detail=str(error), wait_s=wait_s)
-        await ctx.postpone(batch, wait_s)
+        trouble = f"its file could not be written to DATA_DIR: {error.strerror}"
+        await ctx.postpone(batch, wait_s, trouble)
 
 
 async def _find_uploaded(ctx: Context, batch: Batch) -> bool:
@@ -153,7 +154,7 @@ async def _try_create(ctx: Context, batch: Batch) -> None:
         await _create(ctx, batch)
     except UpstreamRefused as error:
         if _file_invisible(error) and batch.tries < FILE_INVISIBLE_TRIES_MAX:
-            await _undo(ctx, batch, backoff_s(batch.tries), refused=True)
+            await _undo(ctx, batch, backoff_s(batch.tries), error)
         else:
             await _refused(ctx, batch, error)
     except (UpstreamBusy, UpstreamDenied) as error:
@@ -162,7 +163,7 @@ async def _try_create(ctx: Context, batch: Batch) -> None:
             return
         wait_s = error.retry_after or backoff_s(batch.tries, first=5)
         log.warning("create_refused", **batch.names, **journal.said(error), wait_s=wait_s)
-        await _undo(ctx, batch, wait_s, refused=True)
+        await _undo(ctx, batch, wait_s, error)
     except UpstreamError as error:
         async with ctx.database.transaction() as conn:
             await store.move_batch(conn, "note_unknown", ctx.server, batch, now=ctx.now())
@@ -176,7 +177,8 @@ async def _create(ctx: Context, batch: Batch) -> None:
         await store.lock_creates(conn)
         if await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR:
             log.warning("creations_full", **batch.names, wait_s=CREATES_FULL_S)
-            await store.release_batch(conn, ctx.server, batch, CREATES_FULL_S, ctx.now())
+            trouble = f"{UPSTREAM_CREATES_PER_HOUR:,} batches were created in the last hour"
+            await store.release_batch(conn, ctx.server, batch, CREATES_FULL_S, ctx.now(), trouble)
             return
         await store.move_batch(conn, "start_create", ctx.server, batch, now=ctx.now())
     # A process that was paused here for longer than its lease must not send: another server
@@ -213,7 +215,7 @@ async def _find_created(ctx: Context, batch: Batch) -> None:
     settled = batch.attempted_at + timedelta(seconds=ctx.settings.batch_settle_s)
     if batch.now >= settled:
         log.warning("create_repeated", **batch.names)
-        await _undo(ctx, batch, 0, refused=False)
+        await _undo(ctx, batch, 0)
     else:
         left = (settled - batch.now).total_seconds()
         await ctx.postpone(batch, min(left, LOOK_AGAIN_S))
@@ -224,10 +226,14 @@ def _file_invisible(error: UpstreamRefused) -> bool:
     return error.param in ("file_id", "input_file_id") and "find file" in error.message
 
 
-async def _undo(ctx: Context, batch: Batch, wait_s: float, *, refused: bool) -> None:
+async def _undo(
+    ctx: Context, batch: Batch, wait_s: float, refused: UpstreamError | None = None
+) -> None:
+    trouble = journal.trouble(refused) if refused else None
     async with ctx.database.transaction() as conn:
-        await store.move_batch(conn, "undo_create", ctx.server, batch, refused=int(refused))
-        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now())
+        refunded = int(refused is not None)
+        await store.move_batch(conn, "undo_create", ctx.server, batch, refused=refunded)
+        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), trouble)
 
 
 async def _later(ctx: Context, batch: Batch, error: UpstreamError) -> dict[str, object]:
@@ -236,7 +242,7 @@ async def _later(ctx: Context, batch: Batch, error: UpstreamError) -> dict[str, 
     # after which it is sent again.
     most = max(1.0, ctx.settings.batch_settle_s / 2)
     wait_s = error.retry_after or backoff_s(batch.tries, most=most)
-    await ctx.postpone(batch, wait_s)
+    await ctx.postpone(batch, wait_s, journal.trouble(error))
     return {**batch.names, **journal.said(error), "wait_s": wait_s}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from openaibatching.server import counted, doubles, journal, store
+from openaibatching.server import counted, doubles, journal, model_limits, store
 from openaibatching.server.context import Context, backoff_s, jittered
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.model import Batch, token_columns
@@ -40,12 +40,12 @@ async def watch_one(ctx: Context) -> bool:
             poll_s = ctx.settings.batch_poll_s
             wait_s = backoff_s(batch.tries, first=poll_s, most=poll_s * GROWTH_MAX)
             log.warning("poll_failed", **batch.names, **journal.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s)
+            await ctx.postpone(batch, wait_s, journal.trouble(error))
             return True
         async with ctx.database.transaction() as conn:
             if seen.status in TERMINAL:
                 log.info("batch_ended", **batch.names, status=seen.status)
-                if seen.status != "failed" and await store.raise_limit(conn, batch):
+                if seen.status != "failed" and await model_limits.raise_limit(conn, batch):
                     log.info("limit_raised", model=batch.model, tokens=batch.tokens)
                 await store.move_batch(
                     conn,

@@ -225,7 +225,8 @@ returning batch.id, lease;
 
 -- name: release_batch
 update batch
-   set lease_by = null, lease_until = null, tries = tries + 1,
+   set lease_by = null, lease_until = null, tries = tries + 1, trouble = %(trouble)s::text,
+       troubled_at = case when trouble is null then now() else troubled_at end,
        next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
 returning id;
@@ -236,8 +237,7 @@ returning id;
 -- batch: claimed -> uploading
 -- batch: uploading -> uploading
 -- Committed before the upload is sent: from here on its outcome may be unknown.
-update batch
-   set state = 'uploading', uploads = uploads + 1,
+update batch set state = 'uploading', uploads = uploads + 1,
        attempted_at = coalesce(%(now)s::timestamptz, now())
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state in ('claimed', 'uploading')
@@ -245,7 +245,7 @@ returning id;
 
 -- name: finish_upload
 -- batch: uploading -> uploaded
-update batch set state = 'uploaded', tries = 0, input_file_id = %(input_file_id)s::text,
+update batch set state = 'uploaded', tries = 0, trouble = null, input_file_id = %(input_file_id)s::text,
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'uploading'
@@ -280,7 +280,7 @@ returning id;
 -- name: finish_create
 -- batch: creating -> submitted
 update batch
-   set state = 'submitted', tries = 0, upstream_id = %(upstream_id)s::text,
+   set state = 'submitted', tries = 0, trouble = null, upstream_id = %(upstream_id)s::text,
        upstream_status = %(status)s::text, submitted_at = coalesce(%(now)s::timestamptz, now()),
        next_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval,
        lease_by = null, lease_until = null
@@ -293,7 +293,7 @@ returning id;
 -- batch: creating -> ended
 -- OpenAI refused the file or the batch at once: collect treats it like a failed validation.
 update batch
-   set state = 'ended', tries = 0, upstream_status = 'failed', errors = %(errors)s::bytea,
+   set state = 'ended', tries = 0, trouble = null, upstream_status = 'failed', errors = %(errors)s::bytea,
        ended_at = coalesce(%(now)s::timestamptz, now()), lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state in ('uploading', 'creating')
@@ -317,7 +317,7 @@ select r.id, p.body from request r join payload p using (seq)
 update batch
    set upstream_status = %(status)s::text, upstream_completed = %(completed)s::int,
        upstream_failed = %(failed)s::int,
-       tries = case when upstream_status = %(status)s::text then tries + 1 else 0 end,
+       tries = case when upstream_status = %(status)s::text then tries + 1 else 0 end, trouble = null,
        next_at = case when next_at = %(turn)s::timestamptz
                       then coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval
                       else next_at end,
@@ -329,7 +329,7 @@ returning id;
 -- name: end_batch
 -- batch: submitted -> ended
 update batch
-   set state = 'ended', tries = 0, upstream_status = %(status)s::text,
+   set state = 'ended', tries = 0, trouble = null, upstream_status = %(status)s::text,
        output_file_id = %(output_file_id)s::text, error_file_id = %(error_file_id)s::text,
        errors = %(errors)s::bytea, ended_at = coalesce(%(now)s::timestamptz, now()),
        upstream_completed = %(completed)s::int, upstream_failed = %(failed)s::int,
@@ -413,7 +413,7 @@ returning id;
 
 -- name: finish_collect
 -- batch: ended -> collected
-update batch set state = 'collected', tries = 0, next_at = coalesce(%(now)s::timestamptz, now()),
+update batch set state = 'collected', tries = 0, trouble = null, next_at = coalesce(%(now)s::timestamptz, now()),
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'ended'
@@ -429,9 +429,9 @@ update request set queued_at = coalesce(%(now)s::timestamptz, now()) where id = 
 
 -- name: hold_model
 -- None of its batches is formed for a while.
-insert into model_limit (model, held_until)
-values (%(model)s::text, coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval)
-on conflict (model) do update set held_until = excluded.held_until;
+insert into model_limit (model, held_until, held_for)
+values (%(model)s::text, coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval, %(why)s::text)
+on conflict (model) do update set held_until = excluded.held_until, held_for = excluded.held_for;
 
 -- name: learn_limit
 -- OpenAI's number is the truth, a larger one as well: the account may have moved to another tier.
@@ -459,7 +459,7 @@ returning model;
 update batch
    set input_file_id = nullif(input_file_id, %(file_id)s::text),
        output_file_id = nullif(output_file_id, %(file_id)s::text),
-       error_file_id = nullif(error_file_id, %(file_id)s::text), tries = 0
+       error_file_id = nullif(error_file_id, %(file_id)s::text), tries = 0, trouble = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'collected'
 returning id;

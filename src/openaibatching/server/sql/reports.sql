@@ -31,7 +31,7 @@ select state, sum(n)::bigint as n from tally
 -- name: read_queues
 -- What the tenant has queued, by endpoint and model. Counting ends at `most`.
 select h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as flushed,
-       c.requests, l.held_until, limit_at(l, now()) as token_limit,
+       c.requests, l.held_until, l.held_for, limit_at(l, now()) as token_limit,
        (select coalesce(sum(b.tokens), 0)::bigint from batch b where b.model = h.model
          and b.state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted')) as enqueued
   from queue_head h
@@ -49,7 +49,7 @@ select h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as
 select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
        b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
        b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
-       b.next_at, is_stuck(b, now()) as stuck, s.seq
+       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
   from batch b join share s on s.batch_id = b.id and s.tenant = %(tenant)s::text
  where b.state <> 'closed'
  order by b.created_at limit %(limit)s::int;
@@ -59,7 +59,7 @@ select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_request
 select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
        b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
        b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
-       b.next_at, is_stuck(b, now()) as stuck, s.seq
+       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
   from share s join batch b on b.id = s.batch_id
  where s.tenant = %(tenant)s::text
    and s.seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
@@ -70,7 +70,7 @@ select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_request
 select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
        b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
        b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
-       b.next_at, is_stuck(b, now()) as stuck, s.seq
+       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
   from batch b join share s on s.batch_id = b.id and s.tenant = %(tenant)s::text
  where b.id = %(id)s::uuid or b.upstream_id = %(upstream_id)s::text;
 

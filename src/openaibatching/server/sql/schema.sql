@@ -37,6 +37,8 @@ create table batch (
   bytes           bigint not null,             -- of the lines as they will be written
   tokens          bigint not null,             -- estimated input tokens, see call.py
   tries           int not null default 0,      -- looks or failures in this state: paces the next
+  trouble         text,                        -- why the last look or try failed; null: it did not
+  troubled_at     timestamptz,                 -- since when there is trouble, if there is
   uploads         int not null default 0,      -- above 1: a stray file of ours may be upstream
   creates         int not null default 0,      -- not refused; above 1: so may a second batch
   downloads       int not null default 0,      -- readings of the result files that were broken
@@ -162,6 +164,7 @@ create table model_limit (
   lowered     bigint,                          -- by us, when our estimates were too low for it
   lowered_at  timestamptz,                     -- it doubles with each hour from here
   held_until  timestamptz not null default now(),
+  held_for    text,                            -- OpenAI's code for why
   check ((told is null) = (told_at is null)),
   check ((lowered is null) = (lowered_at is null))
 );

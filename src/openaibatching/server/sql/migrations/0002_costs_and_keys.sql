@@ -7,6 +7,8 @@
 set local search_path = openaibatching;
 
 alter table batch
+  add column trouble text,
+  add column troubled_at timestamptz,
   add column upstream_completed int not null default 0,
   add column upstream_failed int not null default 0,
   add column input_tokens bigint,
@@ -14,6 +16,7 @@ alter table batch
   add column output_tokens bigint,
   add column reasoning_tokens bigint;
 alter table request add column estimate numeric;
+alter table model_limit add column held_for text;
 alter table payload add column realtime numeric, add column traceparent text;
 create index batch_by_duration on batch (ended_at) where upstream_status = 'completed';
 

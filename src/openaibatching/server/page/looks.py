@@ -1,0 +1,152 @@
+"""What each page shows, read and put into words: everything that its template is given."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import msgspec
+from markupsafe import Markup
+
+from openaibatching.server import errors, replies, steering, store
+from openaibatching.server import overview as whole
+from openaibatching.server.door import Door
+from openaibatching.server.model import REQUEST_STATES, Request, request_id
+from openaibatching.server.page import charts, rows, tales
+from openaibatching.server.page.summary import summary
+from openaibatching.server.page.words import clock, duration
+from openaibatching.server.receipts import BATCH_PRICE
+
+LIST_ROWS = 50
+EXCERPT_BYTES = 20_000
+EVENTS_MAX = 200
+
+Shown = dict[str, Any]
+
+
+async def overview(door: Door, tenant: str) -> Shown:
+    """The first page: all of a tenant's work."""
+    stats = await whole.stats(door, tenant)
+    by_day = await whole.costs(door, tenant, charts.DAYS, ["day"])
+    said = summary(stats, door.ctx.settings.batch_linger_s)
+    return {
+        "title": said.title,
+        "stats": stats,
+        "summary": said,
+        "answers": charts.answers(stats["answers_by_hour"], stats["created_at"]),
+        "savings": charts.savings(by_day["data"], stats["created_at"]),
+    }
+
+
+async def requests(door: Door, tenant: str, status: str, after: str) -> Shown:
+    """A list, newest first. `after` is a request's id. Raises InvalidParameter, NotFound."""
+    if status and status not in REQUEST_STATES:
+        raise errors.InvalidParameter(f"There is no status “{status}”.", param="status")
+    before_seq = (await steering.find(door, tenant, after, whole=False)).seq if after else None
+    found = await door.read(
+        lambda conn: store.list_requests(conn, tenant, status or None, before_seq, LIST_ROWS + 1)
+    )
+    listed = [_described(request) for request in found[:LIST_ROWS]]
+    return {
+        "title": "Requests",
+        "now": time.time(),
+        "states": REQUEST_STATES,
+        "status": status,
+        "after": after,
+        "requests": listed,
+        "older": listed[-1]["id"] if len(found) > LIST_ROWS else "",
+    }
+
+
+def _described(request: Request) -> Shown:
+    """What the API says of it, without bodies."""
+    described: Shown = msgspec.json.decode(replies.describe(request, with_answer=False))
+    return described
+
+
+async def request(door: Door, tenant: str, name: str) -> Shown:
+    """One request's whole story. Raises NotFound."""
+    found = await steering.find(door, tenant, name, whole=False)
+    excerpts = await door.read(lambda conn: rows.read_excerpts(conn, found.seq, EXCERPT_BYTES))
+    story = await whole.events(door, found)
+    batches = [event["batch"] for event in story["data"] if event["batch"]]
+    body, answer = None, None
+    if excerpts is not None:
+        body = _excerpt(excerpts.body, excerpts.body_bytes)
+        answer = _excerpt(excerpts.answer, excerpts.answer_bytes)
+    cost = None
+    if found.realtime is not None:
+        cost = replies.cost(found.realtime, found.realtime * BATCH_PRICE)
+    return {
+        "title": request_id(found.id),
+        "level": {"failed": "bad", "completed": "good"}.get(found.state, "plain"),
+        "request": _described(found),
+        "story": await _now(door, tenant, found, batches),
+        "cost": cost,
+        "events": [
+            _told(
+                event["of"], event["from"], event["to"], event["at"], event["note"], event["batch"]
+            )
+            for event in story["data"][:EVENTS_MAX]
+        ],
+        "more_events": story["has_more"] or len(story["data"]) > EVENTS_MAX,
+        "body": body,
+        "answer": answer,
+    }
+
+
+async def _now(door: Door, tenant: str, found: Request, batches: list[str]) -> Any:
+    """How it stands, in a sentence."""
+    now = time.time()
+    if found.state == "completed":
+        return "It has its answer."
+    if found.state == "failed":
+        reason = tales.error(found.answer)
+        return f"{found.status_code}" + (f", {reason}" if reason else "")
+    if found.state == "cancelled":
+        return "It is not sent."
+    said = f"It has waited for {duration(now - found.created_at.timestamp())}."
+    if found.state == "in_progress" and batches:
+        said = (await whole.batch(door, tenant, batches[-1]))["reason"]
+    expected = door.eta(found)
+    if expected is None:
+        return f"{said} When its answer comes cannot be told: OpenAI takes up to 24 hours."
+    end = clock(expected.timestamp(), now)
+    return Markup("{} Its answer is expected at {}.").format(said, end)
+
+
+def _excerpt(part: bytes | None, whole: int | None) -> Shown | None:
+    if part is None or whole is None:
+        return None
+    return {
+        "text": tales.text(part, whole),
+        "cut": len(part) < whole,
+        "shown": len(part),
+        "bytes": whole,
+    }
+
+
+async def batch(door: Door, tenant: str, name: str) -> Shown:
+    """One batch and its story. Raises NotFound."""
+    found = await whole.batch(door, tenant, name)
+    id_ = uuid.UUID(found["id"])
+    steps = await door.read(lambda conn: rows.batch_events(conn, id_, EVENTS_MAX))
+    events = [
+        _told("batch", step.old_state, step.new_state, step.at.timestamp(), step.note)
+        for step in steps
+    ]
+    return {"title": f"Batch for {found['model']}", "batch": found, "events": events}
+
+
+def _told(
+    of: str, old: str | None, new: str | None, at: float, note: str | None, batch: str | None = None
+) -> Shown:
+    """One step, in words; with a link to the batch where the request goes into it."""
+    return {
+        "at": at,
+        "of": of,
+        "said": tales.step(of, old, new),
+        "note": note if tales.has_news(new) else None,
+        "batch": batch if (of, new) == ("request", "in_progress") else None,
+    }

@@ -1,0 +1,266 @@
+"""The page's paths. They are for people: none is a part of the API or of its document."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from openaibatching.server import errors, incoming, journal, overview, steering
+from openaibatching.server.door import Door
+from openaibatching.server.model import parse_request_id, request_id
+from openaibatching.server.page import looks, render, visitor
+
+log = journal.get()
+
+LOOK_S = 4.0
+"""Whoever looks hears after so long that the database does not answer."""
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    # Not `no-referrer`: with it browsers hide where a form came from even from ourselves.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+FOR_EVER = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "X-Content-Type-Options": "nosniff",
+}
+SAID = {
+    "cancelled": "Cancelled. It is not sent; “Try again” puts it back in the queue.",
+    "queued": "Queued again.",
+    "sent": "What is queued is sent now, without waiting for company.",
+    errors.AlreadySubmitted.code: str(errors.AlreadySubmitted()),
+    errors.AlreadyFinished.code: str(errors.AlreadyFinished()),
+    errors.NotRetryable.code: str(errors.NotRetryable()),
+}
+"""What an action has done, by the word that stands in the address that it leads to."""
+
+Handler = Callable[[Door, HttpRequest], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A look at the page by somebody who is signed in."""
+
+    door: Door
+    http: HttpRequest
+    tenant: str
+
+    @property
+    def name(self) -> str:
+        """The id in the path."""
+        return str(self.http.path_params["id"])
+
+    @property
+    def said(self) -> str:
+        """What the action that led here has done; "" after none."""
+        return SAID.get(self.http.query_params.get("said", ""), "")
+
+    def show(self, template: str, status: int = 200, /, **given: object) -> Response:
+        """A page of this tenant's."""
+        html = render.page(template, **{"tenant": self.tenant, "here": "", **given})
+        return HTMLResponse(html, status, HEADERS)
+
+    def tell(self, status: int, title: str, words: str, **given: object) -> Response:
+        """A page that only says something."""
+        told = {"title": title, "words": words, "level": "plain", "live": False}
+        return self.show("message.html", status, **told, **given)
+
+
+def _guarded(handler: Handler) -> Handler:
+    """A handler whose errors are pages, and whose forms are our own."""
+
+    async def run(door: Door, http: HttpRequest) -> Response:
+        try:
+            if http.method == "POST" and not visitor.is_from_here(http):
+                return _message(403, "Refused", "This form was not sent by a page of this server.")
+            # Looking may be given up at any moment; acting runs to its end.
+            async with asyncio.timeout(LOOK_S if http.method != "POST" else None):
+                return await handler(door, http)
+        except (errors.DatabaseUnavailable, TimeoutError):
+            return _away()
+        except errors.Refusal as error:
+            return _message(error.http_status, "That did not work", str(error))
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            log.error("handler_failed", method=http.method, path=http.scope["path"], exc_info=error)
+            return _message(500, "That did not work", str(errors.Internal()))
+
+    return run
+
+
+def _signed_in(page: Callable[[Visit], Awaitable[Response]]) -> Handler:
+    """A handler for those who are signed in; all others are asked to."""
+
+    async def run(door: Door, http: HttpRequest) -> Response:
+        tenant = await visitor.tenant(door, http)
+        if tenant is None:
+            return visitor.ask_to_sign_in(http)
+        visit = Visit(door, http, tenant)
+        try:
+            return await page(visit)
+        except errors.NotFound as error:
+            return visit.tell(404, "Not found", str(error))
+        except errors.InvalidParameter as error:
+            return visit.tell(400, "That did not work", str(error))
+
+    return _guarded(run)
+
+
+def _message(status: int, title: str, words: str, **given: object) -> Response:
+    shown = {"tenant": "", "level": "plain", "live": False, "title": title, "words": words}
+    return HTMLResponse(render.page("message.html", **shown | given), status, HEADERS)
+
+
+def _away() -> Response:
+    words = (
+        "PostgreSQL does not answer, so there is nothing to show. Callers hear 503 and may call "
+        "again; nothing that was accepted is lost, and the batches at OpenAI run on. This page "
+        "shows more as soon as the database is back."
+    )
+    title = "The database is out of reach"
+    reply = _message(503, title, words, level="bad", live=True, away=True)
+    reply.headers["Retry-After"] = errors.DatabaseUnavailable.headers["Retry-After"]
+    return reply
+
+
+# ----- signing in and out -----
+
+
+async def _sign_in(door: Door, http: HttpRequest) -> Response:
+    wrong, back = "", visitor.way_back(http.query_params.get("next", ""))
+    if http.method == "POST":
+        fields = await visitor.form(http)
+        back = visitor.way_back(fields.get("next", ""))
+        done = await visitor.sign_in(door, http, fields.get("key", "").strip(), back)
+        if done is not None:
+            done.headers.update(HEADERS)
+            return done
+        wrong = "That is not a key of this server."
+    elif await visitor.tenant(door, http) is not None:
+        return RedirectResponse(back, 303, HEADERS)
+    shown = {"tenant": "", "live": False, "title": "Sign in", "wrong": wrong, "next": back}
+    return HTMLResponse(render.page("sign_in.html", **shown), 401 if wrong else 200, HEADERS)
+
+
+async def _sign_out(_door: Door, _http: HttpRequest) -> Response:
+    return visitor.sign_out()
+
+
+# ----- looking -----
+
+
+async def _overview(visit: Visit) -> Response:
+    shown = await looks.overview(visit.door, visit.tenant)
+    address = visitor.address(visit.door, visit.http)
+    return visit.show("overview.html", here="overview", said=visit.said, address=address, **shown)
+
+
+async def _requests(visit: Visit) -> Response:
+    status = incoming.given(visit.http, "status")
+    after = incoming.given(visit.http, "after")
+    shown = await looks.requests(visit.door, visit.tenant, status, after)
+    return visit.show("requests.html", here="requests", **shown)
+
+
+async def _request(visit: Visit) -> Response:
+    shown = await looks.request(visit.door, visit.tenant, visit.name)
+    return visit.show("request.html", said=visit.said, **shown)
+
+
+async def _batch(visit: Visit) -> Response:
+    return visit.show("batch.html", **await looks.batch(visit.door, visit.tenant, visit.name))
+
+
+async def _search(visit: Visit) -> Response:
+    """By our id or OpenAI's, of a request or a batch; our own also without its prefix."""
+    sought = incoming.given(visit.http, "q").strip()
+    hex_digits = sought.lower().replace("-", "")
+    name = request_id(uuid.UUID(hex_digits)) if _is_uuid(hex_digits) else sought
+    for kind, look in (("requests", steering.find), ("batches", overview.batch)):
+        given = name if kind == "requests" else sought
+        try:
+            await look(visit.door, visit.tenant, given)
+        except errors.NotFound:
+            continue
+        return RedirectResponse(f"/{kind}/{quote(given, safe='')}", 303, HEADERS)
+    words = (
+        f"Nothing of yours is called “{sought}”. A request is found by its id (batchreq_…) or by "
+        "OpenAI's (resp_…, chatcmpl-…), a batch by its number or by OpenAI's (batch_…)."
+    )
+    return visit.tell(404, "Not found", words, query=sought)
+
+
+def _is_uuid(text: str) -> bool:
+    return parse_request_id(f"batchreq_{text}") is not None
+
+
+# ----- acting -----
+
+
+async def _cancel(visit: Visit) -> Response:
+    return await _act(visit, steering.cancel, "cancelled")
+
+
+async def _retry(visit: Visit) -> Response:
+    return await _act(visit, steering.retry, "queued")
+
+
+async def _act(
+    visit: Visit, action: Callable[[Door, str, str], Awaitable[object]], said: str
+) -> Response:
+    """Do it, and lead back to the request, which says what came of it."""
+    try:
+        await action(visit.door, visit.tenant, visit.name)
+    except errors.Conflict as error:
+        said = error.code
+    return RedirectResponse(f"/requests/{quote(visit.name, safe='')}?said={said}", 303, HEADERS)
+
+
+async def _flush(visit: Visit) -> Response:
+    await overview.flush(visit.door, visit.tenant)
+    return RedirectResponse("/?said=sent", 303, HEADERS)
+
+
+# ----- files -----
+
+
+async def _file(_door: Door, http: HttpRequest) -> Response:
+    file = render.static().get(http.path_params["file"])
+    if file is None:
+        raise errors.UnknownEndpoint(f"Unknown path: {http.method} {http.scope['path']}.")
+    tag = f'"{file.version}"'
+    if http.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={**FOR_EVER, "ETag": tag})
+    # Only the address with the version in it names this content for ever.
+    versioned = http.scope["query_string"].decode("latin-1") == file.version
+    kept = FOR_EVER if versioned else {**FOR_EVER, "Cache-Control": "no-cache"}
+    return Response(file.content, headers={**kept, "ETag": tag}, media_type=file.media_type)
+
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "/", _signed_in(_overview)),
+    ("GET", "/sign-in", _guarded(_sign_in)),
+    ("POST", "/sign-in", _guarded(_sign_in)),
+    ("POST", "/sign-out", _guarded(_sign_out)),
+    ("GET", "/requests", _signed_in(_requests)),
+    ("GET", "/requests/{id}", _signed_in(_request)),
+    ("POST", "/requests/{id}/cancel", _signed_in(_cancel)),
+    ("POST", "/requests/{id}/retry", _signed_in(_retry)),
+    ("GET", "/batches/{id}", _signed_in(_batch)),
+    ("POST", "/flush", _signed_in(_flush)),
+    ("GET", "/search", _signed_in(_search)),
+    ("GET", "/page/{file}", _file),
+]

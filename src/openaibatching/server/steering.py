@@ -1,0 +1,50 @@
+"""One request, by its name: found, cancelled, queued again."""
+
+from __future__ import annotations
+
+from openaibatching.server import errors, store
+from openaibatching.server.db import Connection
+from openaibatching.server.door import Door
+from openaibatching.server.model import Request, parse_request_id
+
+
+async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Request:
+    """The tenant's request of that name: our id, or OpenAI's. Raises NotFound.
+
+    Its answer, if it has one, comes with it; a large one only with the `whole`.
+    """
+
+    async def query(conn: Connection) -> Request | None:
+        id_ = parse_request_id(name)
+        if id_ is None and "\0" not in name:
+            id_ = await store.find_by_upstream_id(conn, tenant, name)
+        if id_ is None or whole:
+            return await store.read_request(conn, id_) if id_ else None
+        return next(iter(await store.read_requests(conn, [id_])), None)
+
+    found = await door.read(query)
+    # Another tenant's request is as good as none.
+    if found is None or found.tenant != tenant:
+        raise errors.NotFound(f"No request found with id '{name}'.", param="id")
+    return found
+
+
+async def cancel(door: Door, tenant: str, name: str) -> Request:
+    """Cancel it if it is still queued. Raises NotFound, AlreadyFinished, AlreadySubmitted."""
+    request = await find(door, tenant, name)
+    async with door.ctx.database.transaction() as conn:
+        cancelled = await store.cancel_request(conn, request.id)
+    request = await find(door, tenant, name)
+    if not cancelled:
+        raise errors.AlreadyFinished if request.finished else errors.AlreadySubmitted
+    return request
+
+
+async def retry(door: Door, tenant: str, name: str) -> Request:
+    """Queue it again if it failed or was cancelled. Raises NotFound, NotRetryable."""
+    request = await find(door, tenant, name)
+    async with door.ctx.database.transaction() as conn:
+        retried = await store.retry_request(conn, request.id)
+    if not retried:
+        raise errors.NotRetryable
+    return await find(door, tenant, name)
