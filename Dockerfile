@@ -8,7 +8,7 @@ COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY src src
 RUN /tools/bin/pip wheel --quiet --no-cache-dir --no-deps --wheel-dir /wheel . \
  && /tools/bin/pip --python /opt/openaibatching/bin/python install --quiet --no-cache-dir \
-    "openaibatching[server] @ file://$(echo /wheel/*.whl)"
+    "openaibatching[server,otel] @ file://$(echo /wheel/*.whl)"
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="openaibatching" \

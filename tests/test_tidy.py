@@ -22,7 +22,7 @@ from support.source import PACKAGE, ROOT, SERVER
 # What may import what: a module may import those of the layers above its own, and of its own
 # layer where `mixed` says so. A new file of the server has to be given a place here.
 LAYERS: tuple[tuple[str, bool, str], ...] = (
-    ("words", True, "errors model config journal"),
+    ("words", True, "errors model config journal counted"),
     (
         "decisions without I/O",
         True,
@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
     (
         "the rim: the database and OpenAI",
         True,
-        "db store model_limits money reports keys rows embedded upstream",
+        "db store model_limits money reports keys rows embedded upstream tracing",
     ),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles"),
@@ -44,8 +44,8 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "who calls the flow",
         True,
         (
-            "worker keyring sessions incoming forecaster budget door roll bulk_out bulk overview "
-            "api_reports api connections steering visitor looks routes"
+            "worker keyring sessions incoming forecaster budget totals door roll bulk_out bulk "
+            "overview api_reports api connections steering visitor looks routes"
         ),
     ),
     ("put together", True, "service"),
@@ -316,7 +316,7 @@ def test_the_operators_page_has_every_event_and_every_metric_and_no_other() -> N
     page = read("docs/operations.md")
     logged = {name for path in SERVER.rglob("*.py") for name in source.events(path)}
     assert logged == source.first_column(page, "## Events", r"\b[a-z]+_[a-z_]+\b")
-    look = metrics.Look({}, 0.0, [], 0, {})
+    look = metrics.Look()
     names = set(re.findall(r"^# TYPE (\w+) ", metrics.render(look, "1").decode(), re.MULTILINE))
     shown = source.first_column(page, "## Metrics and alarms", r"openaibatching_\w+")
     assert {name for name in names if not name.endswith("_created")} == shown

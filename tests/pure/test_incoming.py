@@ -123,3 +123,31 @@ def test_json_is_taken(media: str) -> None:
 def test_another_media_type_is_refused(media: str) -> None:
     with pytest.raises(errors.UnsupportedMediaType):
         incoming.check_media(request(content_type=media), "application/json")
+
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", True),
+        (f" 00-{TRACE}-{SPAN}-03 ", True),
+        (f"00-{TRACE}-{SPAN}-00", False),
+        (f"00-{TRACE}-{SPAN}-02", False),
+        (f"00-{'0' * 32}-{SPAN}-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (f"ff-{TRACE}-{SPAN}-01", False),
+        (f"00-{TRACE.upper()}-{SPAN}-01", False),
+        (f"00-{TRACE}-{SPAN}-01-more", False),
+        (f"00-{TRACE}-{SPAN}-1", False),
+        ("", False),
+        ("nonsense", False),
+    ],
+)
+def test_only_a_trace_that_is_sampled_is_kept(header: str, kept: bool) -> None:
+    assert incoming.traceparent(request(traceparent=header)) == (header.strip() if kept else None)
+
+
+def test_a_call_without_a_trace_has_none() -> None:
+    assert incoming.traceparent(request()) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from openaibatching.server import (
     api_reports,
     bulk,
+    counted,
     errors,
     incoming,
     journal,
@@ -62,6 +64,8 @@ async def call(door: Door, http: HttpRequest) -> Response:
     given = (door.ctx.settings, tenant, http.scope["path"], body, key)
     large = len(body) > BODY_BYTES_INLINE
     understood = await asyncio.to_thread(read_call, *given) if large else read_call(*given)
+    if (traceparent := door.traceparent(http)) is not None:
+        understood = replace(understood, traceparent=traceparent)
     return await _answer(door, http, await door.accept(understood))
 
 
@@ -173,12 +177,16 @@ async def read_metrics(door: Door, http: HttpRequest) -> Response:
     await incoming.tenant(http, door.keyring)
 
     async def look(conn: Connection) -> metrics.Look:
+        spending, failures = await door.totals.read(conn)
         return metrics.Look(
             tally=await reports.read_tally(conn),
             oldest_queued_s=await reports.oldest_queued_s(conn),
             stuck=await reports.stuck_batches(conn, None),
             creates_last_hour=await store.creates_last_hour(conn, None),
             token_limits=await reports.token_limits(conn),
+            spending=spending,
+            failures=failures,
+            budgets=await door.budget.commitments(conn),
         )
 
     page = metrics.render(await door.read(look), version("openaibatching"))
@@ -277,6 +285,12 @@ def _endpoint(door: Door, handlers: dict[str, Handler]) -> Callable[..., Awaitab
 
 
 async def _reply(door: Door, http: HttpRequest, handler: Handler) -> Response:
+    reply = await _handled(door, http, handler)
+    counted.reply(reply.status_code)
+    return reply
+
+
+async def _handled(door: Door, http: HttpRequest, handler: Handler) -> Response:
     try:
         return await handler(door, http)
     except errors.Refusal as error:
@@ -297,6 +311,7 @@ def _refusal(error: errors.Refusal, extra: dict[str, str] | None = None) -> Resp
 async def _http_error(http: HttpRequest, error: Exception) -> Response:
     """Starlette's own 404 and 405, in OpenAI's shape."""
     assert isinstance(error, HTTPException)
+    counted.reply(error.status_code)
     if error.status_code == 405:
         message = f"{http.scope['path']} does not take {http.method}."
         return _refusal(errors.MethodNotAllowed(message), dict(error.headers or {}))

@@ -17,7 +17,7 @@ from decimal import Decimal
 from openaibatching.server import money, receipts
 from openaibatching.server.call import CHAT, RESPONSES
 from openaibatching.server.config import ALL_TENANTS
-from openaibatching.server.db import Database
+from openaibatching.server.db import Connection, Database
 from openaibatching.server.errors import BudgetExceeded, Refusal
 from openaibatching.server.model import Call, Tokens
 
@@ -67,6 +67,17 @@ class Budget:
                 written = min(written, call.output_tokens_max)
         usd = receipts.realtime_usd(call.model, Tokens(call.tokens, 0, written, 0))
         return (usd or receipts.ZERO) * receipts.BATCH_PRICE
+
+    async def commitments(self, conn: Connection) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
+        """{tenant or ALL_TENANTS: (USD a day, spent today, reserved)} of those with a budget."""
+        if not self.limits:
+            return {}
+        spent, reserved = defaultdict[str, Decimal](Decimal), defaultdict[str, Decimal](Decimal)
+        for tenant, its_spent, its_reserved in await money.read_commitments(conn, None):
+            for name in (tenant, ALL_TENANTS):
+                spent[name] += its_spent
+                reserved[name] += its_reserved
+        return {name: (usd, spent[name], reserved[name]) for name, usd in self.limits.items()}
 
     def _take(self, call: Call) -> bool:
         asked = call.estimate or receipts.ZERO

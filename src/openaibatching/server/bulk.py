@@ -14,6 +14,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
@@ -67,6 +68,7 @@ async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll, waits
     """
     settings = door.ctx.settings
     storing = _Storing(door, roll, waits)
+    traceparent = door.traceparent(http)
     failure: errors.Refusal | None = None
     try:
         async for lines in _portions(http, settings.request_bytes_max):
@@ -74,6 +76,10 @@ async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll, waits
                 continue
             # In a thread: no other caller should wait for these milliseconds.
             read = await asyncio.to_thread(_understand, settings, tenant, lines)
+            if traceparent is not None:
+                read = [
+                    (entry, call and replace(call, traceparent=traceparent)) for entry, call in read
+                ]
             try:
                 await storing.add(read)
             except errors.Refusal as error:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,12 +17,13 @@ from openaibatching.server import (
     money,
     receipts,
     refusal,
+    reports,
     results,
     store,
 )
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
-from openaibatching.server.errors import UpstreamDenied, UpstreamError
+from openaibatching.server.errors import DatabaseUnavailable, UpstreamDenied, UpstreamError
 from openaibatching.server.lines import Lines
 from openaibatching.server.model import (
     NO_TOKENS,
@@ -178,6 +179,7 @@ async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]
         if rows:
             tenants = {sent.id: sent.tenant for sent in owed.values()}
             await _finish(ctx, conn, batch, rows, tenants)
+    await _trace(ctx, rows)
 
 
 async def _finish(
@@ -193,6 +195,17 @@ async def _finish(
     await store.store_results(conn, ctx.server, batch, rows, refund=refund, now=ctx.now())
     await money.add_spending(conn, batch, receipts.spent(rows, tenants), ctx.now())
     await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
+
+
+async def _trace(ctx: Context, rows: Sequence[Result]) -> None:
+    """Make the spans of those that are traced. Their results are committed: nothing may fail."""
+    ended = [row for row in rows if row.state != "queued"]
+    if ctx.tracing is None or not ended:
+        return
+    with suppress(DatabaseUnavailable):
+        async with ctx.database.statement() as conn:
+            traced = await reports.read_traced(conn, [row.id for row in ended])
+        await ctx.tracing.finished(traced, ended)
 
 
 async def _close_books(ctx: Context, conn: Connection, batch: Batch) -> Books:
@@ -238,6 +251,7 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
             await store.note_event(conn, batch, f"{len(rows)} requests without a line")
             await _finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
         books = await _close_books(ctx, conn, batch)
+    await _trace(ctx, rows)
     _tell(batch, books)
 
 
@@ -270,6 +284,7 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
             requests=len(owed),
             codes=refusal.codes(batch.errors),
         )
+        rows: list[Result] = []
         if isinstance(verdict, refusal.Halve):
             await store.split_batch(conn, ctx.server, batch, owed)
             log.warning("batch_halved", **batch.names, requests=len(owed))
@@ -283,6 +298,7 @@ async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
             await model_limits.hold_model(conn, batch.model, hold_s, why, ctx.now())
             log.warning("model_held", model=batch.model, wait_s=hold_s)
         books = await _close_books(ctx, conn, batch)
+    await _trace(ctx, rows)
     _tell(batch, books)
 
 

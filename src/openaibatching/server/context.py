@@ -16,6 +16,7 @@ from openaibatching.server.config import Settings
 from openaibatching.server.db import Database
 from openaibatching.server.errors import LeaseLost
 from openaibatching.server.model import Batch, Lease
+from openaibatching.server.tracing import Tracing
 from openaibatching.server.upstream import Upstream
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 300.0
@@ -46,6 +47,7 @@ class Context:
     database: Database
     upstream: Upstream
     clock: Callable[[], datetime] | None = None
+    tracing: Tracing | None = None
     server: int = field(default_factory=_new_server_number)
     _held: dict[Lease, asyncio.Task[object]] = field(default_factory=dict)
     _lost: set[Lease] = field(default_factory=set)

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from cachetools import TTLCache
+from starlette.requests import Request as HttpRequest
 
+from openaibatching.server import incoming
 from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
 from openaibatching.server.budget import Budget
 from openaibatching.server.context import Context
@@ -19,6 +21,7 @@ from openaibatching.server.errors import Refusal
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
+from openaibatching.server.totals import Totals
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
 
 T = TypeVar("T")
@@ -36,10 +39,15 @@ class Door:
     deliverer: Deliverer
     forecaster: Forecaster
     budget: Budget
+    totals: Totals = field(default_factory=Totals)
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)
     )
     """The ids of webhooks, for as long as a copy of one could still pass for fresh."""
+
+    def traceparent(self, http: HttpRequest) -> str | None:
+        """The caller's place in its trace, if it is sampled and this server makes spans."""
+        return None if self.ctx.tracing is None else incoming.traceparent(http)
 
     async def accept(self, call: Call) -> Request:
         """Store the call, or find it. Raises BudgetExceeded, and what Acceptor.accept raises."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from openaibatching.server import forecast, journal, reports
+from openaibatching.server import counted, forecast, journal, reports
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.forecast import HISTORY_EACH, Forecast, Past
@@ -59,3 +59,4 @@ class Forecaster:
         self.forecast = forecast.Forecast(
             past, {batch.upstream_id: batch for batch in under_way}, held, self._linger
         )
+        counted.FORECAST_LAST_SUCCESS.set_to_current_time()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from openaibatching.server import journal, money, store
+from openaibatching.server import counted, journal, money, store
 from openaibatching.server.config import (
     ALL_TENANTS,
     UPSTREAM_CREATES_PER_HOUR,
@@ -140,5 +140,6 @@ async def _form(ctx: Context, group: store.Group, over: Sequence[str]) -> bool:
         seqs = await asyncio.to_thread(choose, queue, limits, waited)
         requests = await store.claim(conn, group, seqs) if seqs else 0
     if requests:
+        counted.QUEUE_WAIT.observe((group.now - group.queued_at).total_seconds())
         log.info("batch_formed", model=group.model, endpoint=group.endpoint, requests=requests)
     return requests > 0

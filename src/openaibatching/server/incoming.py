@@ -25,6 +25,7 @@ LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 
 _PREFERENCES = re.compile(r'(?:[^",]|"[^"]*"|")+')
 _ANY_VALUE = re.compile(r'"?([^"]*)"?')
+_TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
 
 
@@ -36,6 +37,12 @@ async def tenant(http: HttpRequest, keyring: Keyring) -> str:
     if found is None:
         raise errors.InvalidApiKey
     return found
+
+
+def traceparent(http: HttpRequest) -> str | None:
+    """The caller's place in its trace (W3C Trace Context), if there is one and it is sampled."""
+    found = _TRACEPARENT.fullmatch(http.headers.get("traceparent", "").strip())
+    return found[0] if found and int(found[1], 16) & 1 else None
 
 
 def wait_s(http: HttpRequest, most: float) -> float | None:

@@ -18,32 +18,15 @@ from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from openaibatching.server import counted
 from openaibatching.server.errors import ServerError, UpstreamError
 
 Format = Literal["text", "json"]
 NAME = "openaibatching"
 
-REGISTRY = CollectorRegistry()
-"""The metrics that this process counts by itself; the others are read from the database."""
-
-_EVENTS = Counter(
-    "openaibatching_events", "Log lines by event since the start.", ["event"], registry=REGISTRY
-)
-UPSTREAM_ERRORS = Counter(
-    "openaibatching_upstream_errors",
-    "Calls to OpenAI that failed, by kind and HTTP status, since the start.",
-    ["kind", "status"],
-    registry=REGISTRY,
-)
-UPSTREAM_LAST_SUCCESS = Gauge(
-    "openaibatching_upstream_last_success_timestamp_seconds",
-    "When a call to OpenAI last succeeded, as Unix time; 0 before the first.",
-    registry=REGISTRY,
-)
 # Their own lines about each call would bury ours.
-_NOISY = ("httpx", "httpx2", "openai", "psycopg.pool", "uvicorn")
+_NOISY = ("httpx", "httpx2", "openai", "opentelemetry", "psycopg.pool", "uvicorn")
 # Errors whose words are our own, the system's, or about code: none of them quotes what was sent.
 _PLAIN = (ServerError, OSError, TypeError, AttributeError, NameError)
 _WORD = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
@@ -123,7 +106,7 @@ def _use(processors: list[structlog.typing.Processor]) -> None:
 
 
 def _count(_logger: Any, _method: str, event: Event) -> Event:
-    _EVENTS.labels(event["event"]).inc()
+    counted.EVENTS.labels(event["event"]).inc()
     return event
 
 

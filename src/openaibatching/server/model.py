@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -108,6 +108,8 @@ class Call:
     """How long its answer may be, if it says so."""
     estimate: Decimal | None = None
     """What it may cost, in USD; only where a budget is set."""
+    traceparent: str | None = None
+    """Where it belongs in its caller's trace; only where that is sampled and traces are on."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -256,6 +258,24 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """A request that has finished, of a caller who traces it, with the times of its last batch."""
+
+    id: uuid.UUID
+    traceparent: str
+    endpoint: str
+    model: str
+    attempts: int
+    created_at: datetime
+    queued_at: datetime
+    claimed_at: datetime
+    submitted_at: datetime | None
+    ended_at: datetime | None
+    finished_at: datetime
+    upstream_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """A request that its batch still owes an answer. `status_code` is of an earlier failure."""
 
@@ -314,6 +334,57 @@ class Failed:
     code: str
     n: int
     example: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingSum:
+    """What the answers of one endpoint and model were, of all tenants; money in USD.
+
+    `first` is the hour of the first one. `settled` sums do not grow any more: they are of hours
+    before `settled_to`.
+    """
+
+    settled: bool
+    settled_to: datetime
+    endpoint: str
+    model: str
+    first: datetime
+    answers: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    realtime: Decimal
+    paid: Decimal
+    lost: Decimal
+
+    def __add__(self, other: SpendingSum) -> SpendingSum:
+        return replace(
+            self,
+            first=min(self.first, other.first),
+            answers=self.answers + other.answers,
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            realtime=self.realtime + other.realtime,
+            paid=self.paid + other.paid,
+            lost=self.lost + other.lost,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailureSum:
+    """How many requests to one endpoint failed for good with one status, of all tenants."""
+
+    settled: bool
+    settled_to: datetime
+    endpoint: str
+    status_code: int
+    n: int
+
+    def __add__(self, other: FailureSum) -> FailureSum:
+        return replace(self, n=self.n + other.n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
+from psycopg.rows import class_row
+
 from openaibatching.server.db import Connection, execute
-from openaibatching.server.model import Batch, Failed, Spent
+from openaibatching.server.model import Batch, Failed, FailureSum, SpendingSum, Spent
 
 
 async def add_spending(
@@ -76,3 +78,15 @@ async def which_known(conn: Connection, ids: Sequence[uuid.UUID]) -> set[uuid.UU
     """Those of `ids` that are stored: they have their place in the budget."""
     rows = await (await execute(conn, "which_known", {"ids": list(ids)})).fetchall()
     return {row[0] for row in rows}
+
+
+async def sum_spending(conn: Connection, since: datetime) -> list[SpendingSum]:
+    """All tenants' spending from an hour on, the settled hours apart from the others."""
+    cur = await execute(conn, "sum_spending", {"since": since}, class_row(SpendingSum))
+    return await cur.fetchall()
+
+
+async def sum_failures(conn: Connection, since: datetime) -> list[FailureSum]:
+    """All tenants' failures from an hour on, the settled hours apart from the others."""
+    cur = await execute(conn, "sum_failures", {"since": since}, class_row(FailureSum))
+    return await cur.fetchall()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 
 from openaibatching.server.db import Connection, execute, value
 from openaibatching.server.forecast import Past, UnderWay
-from openaibatching.server.model import Stuck
+from openaibatching.server.model import Stuck, Traced
 
 
 async def stuck_batches(conn: Connection, now: datetime | None) -> list[Stuck]:
@@ -224,3 +224,12 @@ async def read_under_way(conn: Connection) -> list[UnderWay]:
 async def held_models(conn: Connection) -> set[str]:
     """Models of which no batch is made at the moment, for whatever reason."""
     return {row[0] for row in await (await execute(conn, "held_models", {})).fetchall()}
+
+
+# ----- traces -----
+
+
+async def read_traced(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Traced]:
+    """Those of `ids` that have finished and that a caller traces."""
+    cur = await execute(conn, "read_traced", {"ids": list(ids)}, class_row(Traced))
+    return await cur.fetchall()

@@ -34,6 +34,7 @@ from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.server.errors import ConfigError, StoppedEarly
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
+from openaibatching.server.tracing import Tracing, from_environment
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
 
@@ -135,11 +136,16 @@ class Service:
     """
 
     def __init__(
-        self, settings: Settings, server_keys: dict[str, str], url: str, listening: socket.socket
+        self,
+        settings: Settings,
+        server_keys: dict[str, str],
+        url: str,
+        listening: socket.socket,
+        tracing: Tracing | None = None,
     ) -> None:
         self.settings = settings
         self.database = Database(url)
-        self.ctx = Context(settings, self.database, Upstream(settings))
+        self.ctx = Context(settings, self.database, Upstream(settings), tracing=tracing)
         self.worker = Worker(self.ctx)
         self._acceptor = Acceptor(self.database)
         self._deliverer = Deliverer(self.database)
@@ -216,6 +222,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.ctx.tracing is not None:
+            await self.ctx.tracing.close()
         await self._keyring.close()
         await self.ctx.upstream.close()
         await self.database.close()
@@ -301,9 +309,10 @@ async def serving(
     """
     # What is quickly wrong is said before the database is set up.
     _check_tls(settings)
+    tracing = from_environment()
     with listen(settings) as listening:
         async with database_url(settings) as url:
-            service = Service(settings, server_keys, url, listening)
+            service = Service(settings, server_keys, url, listening, tracing)
             schema = migrate(url, wait_s=settings.database_wait_s)
             await _unless(stopping or asyncio.Event(), schema)
             await service.start()

@@ -70,6 +70,7 @@ async def accept_requests(conn: Connection, calls: Sequence[Call]) -> list[Reque
         "inputs": [c.inputs for c in calls],
         "bodies": [c.body for c in calls],
         "estimates": [c.estimate for c in calls],
+        "traceparents": [c.traceparent for c in calls],
         "answer_bytes_max": ANSWER_BYTES_INLINE,
     }
     cur = await execute(conn, "accept_requests", params, struct_row(Request))

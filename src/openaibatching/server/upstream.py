@@ -21,7 +21,7 @@ from openai.pagination import AsyncCursorPage
 from openai.types import Batch as SdkBatch
 from openai.types import FileDeleted, FileObject
 
-from openaibatching.server import journal
+from openaibatching.server import counted
 from openaibatching.server.config import Settings
 from openaibatching.server.errors import (
     InvalidSignature,
@@ -266,9 +266,9 @@ async def _translated() -> AsyncIterator[None]:
             # What the SDK does with a list that is an HTML page.
             raise UpstreamUnknown(f"a reply that is none: {type(error).__name__}") from error
     except UpstreamError as error:
-        journal.UPSTREAM_ERRORS.labels(type(error).__name__, str(error.status or "")).inc()
+        counted.UPSTREAM_ERRORS.labels(type(error).__name__, str(error.status or "")).inc()
         raise
-    journal.UPSTREAM_LAST_SUCCESS.set_to_current_time()
+    counted.UPSTREAM_LAST_SUCCESS.set_to_current_time()
 
 
 def _status_error(error: openai.APIStatusError) -> UpstreamError:

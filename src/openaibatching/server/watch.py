@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from openaibatching.server import doubles, journal, model_limits, store
+from openaibatching.server import counted, doubles, journal, model_limits, store
 from openaibatching.server.context import Context, backoff_s, jittered
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.model import Batch, token_columns
@@ -75,6 +75,9 @@ async def watch_one(ctx: Context) -> bool:
                     turn=batch.next_at,
                     now=ctx.now(),
                 )
+        if seen.status in TERMINAL and batch.submitted_at is not None:
+            took = batch.now - batch.submitted_at
+            counted.BATCH_DURATION.labels(seen.status).observe(took.total_seconds())
     return True
 
 

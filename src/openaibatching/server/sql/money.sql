@@ -57,3 +57,23 @@ select id from request where id = any(%(ids)b::uuid[]);
 -- name: fold_reserve
 with gone as (delete from reserve returning tenant, usd)
 insert into reserve select tenant, sum(usd) from gone group by tenant having sum(usd) <> 0;
+
+-- name: sum_spending
+-- All tenants' sums from an hour on; `settled`: of hours that nobody adds to any more, so that they
+-- need not be read again. A transaction's hour is that of its start, and none lasts for one.
+with bounds as (select date_trunc('hour', now(), 'UTC') - interval '1 hour' as settled_to)
+select hour < settled_to as settled, settled_to, endpoint, model, min(hour) as first,
+       sum(answers)::bigint as answers, sum(input_tokens)::bigint as input_tokens,
+       sum(cached_tokens)::bigint as cached_tokens, sum(output_tokens)::bigint as output_tokens,
+       sum(reasoning_tokens)::bigint as reasoning_tokens, sum(realtime) as realtime,
+       sum(paid) as paid, sum(lost) as lost
+  from spending cross join bounds
+ where hour >= %(since)s::timestamptz
+ group by 1, 2, 3, 4;
+
+-- name: sum_failures
+with bounds as (select date_trunc('hour', now(), 'UTC') - interval '1 hour' as settled_to)
+select hour < settled_to as settled, settled_to, endpoint, status_code, sum(n)::bigint as n
+  from failure cross join bounds
+ where hour >= %(since)s::timestamptz
+ group by 1, 2, 3, 4;

@@ -6,15 +6,14 @@
 
 -- name: accept_requests
 -- request: (none) -> queued
--- A call that is there already is the same request: nothing changes. Gives every one that is new
--- or was there before, but not one that somebody else commits at this moment: ask again. A large
--- answer stays where it is, since these are the answers of many callers at once.
+-- A call that is there already is the same request: nothing changes. Gives all but those that
+-- somebody else commits at this moment: ask again. Large answers stay where they are: these are many.
 with given as (
   select * from unnest(%(ids)b::uuid[], %(body_ids)b::uuid[], %(tenants)b::text[],
                        %(endpoints)b::text[], %(models)b::text[], %(line_bytes)b::int[],
                        %(tokens)b::int[], %(inputs)b::int[], %(bodies)b::bytea[],
-                       %(estimates)b::numeric[])
-       as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body, estimate)
+                       %(estimates)b::numeric[], %(traceparents)b::text[])
+   as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body, estimate, traceparent)
 ), new as (
   insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs,
                        estimate)
@@ -23,7 +22,8 @@ with given as (
   on conflict (id) do nothing
   returning seq, id, body_id, tenant, endpoint, model, state, attempts, created_at
 ), stored as (
-  insert into payload (seq, body) select new.seq, given.body from new join given using (id)
+  insert into payload (seq, body, traceparent)
+  select new.seq, given.body, given.traceparent from new join given using (id)
 )
 select seq, id, body_id, tenant, endpoint, model, state, attempts, null::int as status_code,
        created_at, null::timestamptz as finished_at, null::text as batch_upstream_id,

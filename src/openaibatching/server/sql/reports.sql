@@ -148,6 +148,17 @@ select model from model_limit l
     or limit_at(l, now()) <= (select coalesce(sum(tokens), 0) from batch b where b.model = l.model
          and b.state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted'));
 
+-- ===== traces =====
+
+-- name: read_traced
+-- Those of `ids` that have finished and that a caller traces, with the times of the batch.
+select r.id, p.traceparent, r.endpoint, r.model, r.attempts, r.created_at, r.queued_at,
+       b.created_at as claimed_at, b.submitted_at, b.ended_at, r.finished_at, b.upstream_id
+  from request r join payload p using (seq) join batch b on b.id = r.batch_id
+ where r.id = any(%(ids)b::uuid[]) and r.finished_at is not null and p.traceparent is not null;
+
+-- ===== flush =====
+
 -- name: wish_flush
 insert into flush (tenant, at) values (%(tenant)s::text, now())
 on conflict (tenant) do update set at = excluded.at;

@@ -145,7 +145,8 @@ create table payload (
   seq       bigint primary key,
   body      bytea not null,
   answer    bytea,
-  realtime  numeric                            -- USD of the answer in real time, if the price is known
+  realtime  numeric,                           -- USD of the answer in real time, if the price is known
+  traceparent  text                            -- the caller's place in its trace, if it is sampled
 );
 -- Bodies are short-lived and already small: compressing them would cost the door more than
 -- it saves the disk, but answers of images or embeddings are worth it.
@@ -233,6 +234,7 @@ create table failure (
   example      uuid not null,
   primary key (tenant, hour, endpoint, model, status_code, code)
 );
+create index failure_by_hour on failure (hour);
 
 -- A tenant's wish that what is queued by now waits for no more company.
 create table flush (

@@ -17,7 +17,7 @@ alter table batch
   add column reasoning_tokens bigint;
 alter table request add column estimate numeric;
 alter table model_limit add column held_for text;
-alter table payload add column realtime numeric;
+alter table payload add column realtime numeric, add column traceparent text;
 create index batch_by_duration on batch (ended_at) where upstream_status = 'completed';
 
 create table share (
@@ -73,6 +73,7 @@ create table failure (
   example      uuid not null,
   primary key (tenant, hour, endpoint, model, status_code, code)
 );
+create index failure_by_hour on failure (hour);
 
 create table flush (
   tenant  text primary key,
