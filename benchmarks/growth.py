@@ -7,9 +7,11 @@ the worker does with old requests (store.forget), as fast as it goes.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import statistics
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -52,7 +54,8 @@ KINDS = {
     "a repeated call, drawn from all": Asked(CALL, history.BODY),
     "a list page": Asked("/v1/requests?limit=20"),
     "/metrics": Asked("/metrics"),
-    "/v1/stats, which the page shows": Asked("/v1/stats"),
+    "/v1/stats": Asked("/v1/stats"),
+    "the page": Asked("/"),
 }
 
 
@@ -92,11 +95,13 @@ def _latencies(sizes: Sizes, stored: dict[str, int]) -> list[Row]:
         stack.server(openai.base_url, POSTGRES_URL=urls[0], **settings) as small,
         stack.server(openai.base_url, POSTGRES_URL=urls[1], **settings) as large,
     ):
+        cookies = [_signed_in(server.url) for server in (small, large)]
         for _ in range(sizes.rounds):
             for kind, asked in KINDS.items():
                 for which, server in enumerate((small, large)):
                     among = stored[urls[0 if asked.few else which]] if asked.body else 0
-                    calls = load.Calls(asked.path, asked.body, stack.KEY, among)
+                    cookie = cookies[which] if asked.path == "/" else ""
+                    calls = load.Calls(asked.path, asked.body, stack.KEY, among, cookie)
                     done = load.run(
                         server.url, calls, connections=CONNECTIONS, seconds=sizes.seconds
                     )
@@ -105,6 +110,17 @@ def _latencies(sizes: Sizes, stored: dict[str, int]) -> list[Row]:
     for url, rows in stored.items():
         check(stored_requests(url) == rows, "a repeated call is no new request")
     return [_row(kind, found[kind], KINDS[kind].aim, list(stored.values())) for kind in KINDS]
+
+
+def _signed_in(url: str) -> str:
+    """The cookie of who has signed in with the key."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    headers = {"Origin": url, "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/sign-in", f"key={stack.KEY}", headers)
+    cookie = connection.getresponse().getheader("set-cookie", "")
+    connection.close()
+    check(cookie, "signed in")
+    return cookie.partition(";")[0]
 
 
 def _row(

@@ -46,15 +46,19 @@ end
 
 @dataclass(frozen=True)
 class Calls:
-    """What is sent. `body` has one `{n}`, which is the call's number in ten digits."""
+    """What is sent. `body` has one `{n}`, which is the call's number in ten digits. `cookie` is
+    that of the page, for who has signed in."""
 
     path: str
     body: str | None = None
     key: str = ""
     among: int = 0
+    cookie: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
+        if self.cookie:
+            return {"Cookie": self.cookie}
         return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
 
     def text(self, n: int) -> str:
