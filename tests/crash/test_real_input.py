@@ -54,6 +54,13 @@ def _all_finished(server: ServerProcess) -> bool:
     return all(f"openaibatching_{line}\n" in text for line in unfinished)
 
 
+def _total_of_receipts(server: ServerProcess) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with urlopen(UrlRequest(f"{server.url}/v1/costs", headers=headers)) as reply:
+        total: dict[str, Any] = json.load(reply)["total"]
+    return total
+
+
 async def _ask_all(
     ask: Callable[[dict[str, Any]], Awaitable[Any]], bodies: list[dict[str, Any]]
 ) -> list[Any]:
@@ -91,6 +98,7 @@ async def test_every_real_question_gets_its_own_answer_and_is_paid_once(
             await until(lambda: asyncio.to_thread(_all_finished, server))
             batches = len(_seen_upstream(simulator_url, "state")["batches"])
             second = await ask_all()
+        receipts = _total_of_receipts(server)
         assert server.terminate() == 0
     for body, result in zip(chats, second[0], strict=True):
         assert result.choices[0].message.content == f"You said: {body['messages'][1]['content']}"
@@ -100,4 +108,9 @@ async def test_every_real_question_gets_its_own_answer_and_is_paid_once(
     ledger = _seen_upstream(simulator_url, "ledger")
     assert len(state["batches"]) == batches, "the second run created a batch"
     assert state["files"] == []
+    usage = ledger["usage"]
+    assert [receipts[name] for name in ("answers", "input_tokens", "output_tokens")] == [
+        len(chats) + len(responses), usage["input_tokens"], usage["output_tokens"]
+    ]  # fmt: skip
+    assert receipts["paid"] == receipts["saved"] > 0
     assert ledger["counts"] == {body_sha256(body): 1 for body in [*chats, *responses]}
