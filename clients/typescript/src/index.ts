@@ -2,10 +2,10 @@ export type {
   Answer,
   Batched,
   Batching,
-  Cost,
   BatchRequest,
   BatchStatus,
   Completed,
+  Cost,
   Pending,
 } from "./answers.js";
 export type { AskingOptions } from "./asking.js";

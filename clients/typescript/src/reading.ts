@@ -101,7 +101,8 @@ function headersOf(
   const said = STATUS.exec(DECODER.decode(body.subarray(-STATUS_BYTES_MAX)));
   if (said) headers.set("x-batching-status", said[2]!);
   // 429 is OpenAI's own, which is final, or a budget that is used up.
-  if (status === 429 || (said?.[1] === "true" && status >= 400)) headers.set("x-should-retry", "false");
+  if (status === 429 || (said?.[1] === "true" && status >= 400))
+    headers.set("x-should-retry", "false");
   const after = reply.get("retry-after");
   if (status === 202 && after) headers.set("retry-after", after);
   return headers;
