@@ -179,7 +179,7 @@ async def test_what_is_new_shows_while_the_reader_types_reads_and_selects(
 async def test_trouble_is_the_first_thing_on_the_page(desk: Door, browser: Browser) -> None:
     stuck = Filling(desk.database_url, "other").trouble()
     async with reading(browser, desk, key=OTHER_KEY) as page:
-        await expect(page.get_by_role("heading", level=1)).to_have_text("One thing is stuck.")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("2 things are stuck.")
         troubles = page.locator(".troubles li")
         await expect(troubles).to_have_count(3)
         for words in ("Why", "Until when", "What to do", "900 requests for gpt-4.1"):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
+from openaibatching.server.journal import HINT
 from openaibatching.server.model import TRANSITIONS
 from openaibatching.server.page import charts, tales, words
 from openaibatching.server.page.summary import Summary, summary
@@ -27,14 +28,16 @@ def text(*parts: Markup) -> str:
 def test_a_service_that_nobody_has_called_says_so() -> None:
     said = told(stats())
     assert (said.level, said.title) == ("good", "Nothing is stuck")
-    assert text(*said.sentences) == "No request has come yet. Today $0 paid, $0 saved."
+    assert text(*said.sentences) == (
+        "It is 14:00 UTC. No request has come yet. Today $0 paid, $0 saved."
+    )
 
 
 def test_a_good_day_is_told_in_four_sentences() -> None:
     said = told(busy(answers_by_hour=[]))
     assert (said.level, said.troubles) == ("good", [])
     assert text(*said.sentences) == (
-        "1,204 requests wait, the oldest for 40 s: its batch is sent at 14:00 UTC."
+        "It is 14:00 UTC. 1,204 requests wait, the oldest for 40 s: its batch is sent at 14:00 UTC."
         " 2 batches with 6,800 requests are at OpenAI; the next is expected back at 14:30 UTC,"
         " the last at 15:56 UTC. Today $3.20 paid, $3.20 saved."
     )
@@ -87,6 +90,15 @@ def test_a_batch_that_cannot_be_sent_is_told_long_before_it_counts_as_stuck() ->
     assert said.troubles[0].why == why
     assert text(said.troubles[0].until) == "It is looked at again at 14:04 UTC."
     assert told(busy(batches=[{**bad, "trouble_since": NOW - 5}])).level == "good", "everyday"
+
+
+def test_a_key_that_openai_refuses_is_stuck_because_it_does_not_mend_itself() -> None:
+    why = f"The last try failed, because OpenAI answered 401 ({HINT}); it is repeated."
+    bad = batch(status="claimed", submitted_at=None, reason=why, trouble_since=NOW - 600)
+    said = told(busy(batches=[bad, batch()]))
+    assert (said.level, said.title) == ("bad", "One thing is stuck")
+    assert "OPENAI_API_KEY" in said.troubles[0].do
+    assert "on the way there" not in text(*said.sentences), "it is not"
 
 
 def test_a_batch_at_openai_that_cannot_be_looked_at_is_told() -> None:

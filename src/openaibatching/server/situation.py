@@ -149,7 +149,7 @@ def _going_on(row: BatchRow) -> str:
         said = _DOING[row.state]
     if row.trouble:
         failed = "look" if row.state == "submitted" else "try"
-        said += f" The last {failed} failed, because {row.trouble}; it is repeated."
+        said = f"The last {failed} failed, because {row.trouble}; it is repeated. {said}"
     return said
 
 

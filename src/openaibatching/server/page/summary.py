@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from openaibatching.server.journal import HINT
 from openaibatching.server.page.words import DAY_S, clock, duration, money, number, plural
 
 Json = dict[str, Any]
@@ -24,6 +25,12 @@ HELD = {
     "token_limit": "wait for OpenAI to have room for their tokens",
     "creations_full": "wait because OpenAI takes 2,000 batches an hour",
 }
+
+DENIED = Markup(
+    "Give this server the right OPENAI_API_KEY (and OPENAI_ORG_ID, OPENAI_PROJECT_ID) and restart"
+    " it. Until then nothing reaches OpenAI, whatever else this page says; nothing is lost."
+)
+PASSING = Markup("Nothing: it is tried again by itself, and nothing is lost.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,9 @@ def summary(stats: Json, linger_s: float) -> Summary:
         sentences = [Markup("No request has come yet.")]
     else:
         sentences = [_waiting(stats, linger_s), *_in_flight(stats), *_failed(stats)]
-    return Summary(level, _title(troubles), [*sentences, _cost(stats)], troubles)
+    # Without it nobody who looks at a picture of the page knows what is late.
+    now = Markup("It is {}.").format(clock(stats["created_at"], stats["created_at"]))
+    return Summary(level, _title(troubles), [now, *sentences, _cost(stats)], troubles)
 
 
 def _title(troubles: list[Trouble]) -> str:
@@ -93,7 +102,9 @@ def _in_flight(stats: Json) -> list[Markup]:
     working = [batch for batch in well if batch["status"] == "submitted"]
     if working:
         said.append(_at_openai(working, now))
-    on_the_way = sum(batch["status"] in NOT_YET_SENT for batch in well)
+    on_the_way = sum(
+        batch["status"] in NOT_YET_SENT and not _in_trouble(batch, now) for batch in well
+    )
     if on_the_way:
         said.append(
             Markup("{} on the way there.").format(
@@ -165,7 +176,7 @@ def _troubles(stats: Json, linger_s: float) -> list[Trouble]:
     found += [
         _troubled(batch, now)
         for batch in stats["batches"]
-        if not batch["stuck"] and now - (batch["trouble_since"] or now) >= TROUBLE_S
+        if not batch["stuck"] and _in_trouble(batch, now)
     ]
     for group in stats["queue"]:
         if group["reason"] in HELD:
@@ -173,6 +184,10 @@ def _troubles(stats: Json, linger_s: float) -> list[Trouble]:
         elif group["reason"] == "due" and _overdue(group, now, linger_s):
             found.append(_late(group, now, linger_s))
     return sorted(found, key=lambda trouble: trouble.level != "bad")
+
+
+def _in_trouble(batch: Json, now: int) -> bool:
+    return bool(now - (batch["trouble_since"] or now) >= TROUBLE_S)
 
 
 def _stuck(batch: Json, now: int) -> Trouble:
@@ -198,8 +213,10 @@ def _stuck(batch: Json, now: int) -> Trouble:
 def _troubled(batch: Json, now: int) -> Trouble:
     what = Markup("<a href='/batches/{}'>A batch of {} for {}</a> {} since {}.")
     sent = batch["status"] not in NOT_YET_SENT
+    # A key does not mend itself.
+    denied = HINT in batch["reason"]
     return Trouble(
-        "warn",
+        "bad" if denied else "warn",
         what.format(
             batch["id"], plural(batch["requests"], "request"), batch["model"],
             "cannot be looked after" if sent else "cannot be sent",
@@ -207,7 +224,7 @@ def _troubled(batch: Json, now: int) -> Trouble:
         ),
         batch["reason"],
         _next_try(batch, now),
-        Markup("If it is the key or the account, mend it there; nothing is lost meanwhile."),
+        DENIED if denied else PASSING,
     )  # fmt: skip
 
 
