@@ -213,8 +213,10 @@ def keys_of_the_database(scene: Scene, command: KeysCommand) -> list[str]:
 
 def an_outage(scene: Scene, client: httpx2.Client) -> None:
     for n in range(5):
-        with contextlib.suppress(psycopg.errors.AdminShutdown):
-            scene.execute("select pg_terminate_backend(pid) from pg_stat_activity")
+        # Not this one: it would be ended before the others had their turn.
+        scene.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+        )
         call(client, chat(f"{BODY} in an outage {n}"), wait=0)
     scene.logged("listening_interrupted")
 
