@@ -8,14 +8,10 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from genai_prices import Usage, calc_price
-from openai.types import CompletionUsage
-
-from openaibatching import OpenAIBatching
+from openaibatching import ChatCompletion, OpenAIBatching
 from openaibatching.server.config import Settings
 from openaibatching.server.errors import ConfigError
 from openaibatching.server.service import in_thread
@@ -23,8 +19,6 @@ from openaibatching.simulator import Simulator, running
 
 LAG_S = 3.0
 POLL_S = 0.5
-BATCH_PRICE = 0.5
-"""https://platform.openai.com/docs/guides/batch: half the price of the ordinary call."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,20 +78,15 @@ def _call(url: str, key: str) -> int:
         )
     print("\nThe same call, later:")
     print(completion.choices[0].message.content)
-    _print_price(completion.usage)
+    _print_price(completion)
     return 0 if completion.has_completed else 1
 
 
-def _print_price(usage: CompletionUsage | None) -> None:
+def _print_price(completion: ChatCompletion) -> None:
+    usage, cost = completion.usage, completion.batching.cost
     assert usage is not None
-    price = calc_price(
-        Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens),
-        "gpt-4o",
-        provider_id="openai",
-        genai_request_timestamp=datetime.now(UTC),
-    )
-    realtime = float(price.total_price)
+    assert cost is not None
     print(
         f"\n{usage.prompt_tokens} tokens in, {usage.completion_tokens} out: at OpenAI's prices "
-        f"${realtime * BATCH_PRICE:.7f} by batch, ${realtime:.7f} in real time."
+        f"${cost.paid:.7f} by batch, ${cost.realtime:.7f} in real time."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -28,7 +29,9 @@ CALL_USD = receipts.BATCH_PRICE * (receipts.realtime_usd("gpt-4o", Tokens(0, 0, 
 pytestmark = ONE_KIND
 
 
-@pytest.fixture(params=[f"{LIMIT}", f"1000,default={LIMIT},other={OTHERS}"])
+@pytest.fixture(
+    params=[f"{LIMIT}", f"1000,default={LIMIT},other={OTHERS}", f"{LIMIT},default=1000"]
+)
 async def frugal(
     cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Door]:
@@ -125,6 +128,11 @@ async def test_no_sdk_asks_again_what_the_budget_refused(frugal: Door) -> None:
                 await client.chat.completions.create(**chat(taken + 3))
             assert raised.value.code == "budget_exceeded"
             assert raised.value.response.headers["x-should-retry"] == "false"
+        # And together, which our client sends as one bulk call.
+        several = (ours.chat.completions.create(**chat(taken + n)) for n in range(10, 20))
+        for error in await asyncio.gather(*several, return_exceptions=True):
+            assert isinstance(error, openai.RateLimitError)
+            assert error.response.headers["x-should-retry"] == "false"
 
 
 async def test_a_day_that_cost_too_much_sends_nothing_more_until_the_next(

@@ -61,19 +61,20 @@ async def stats(door: Door, tenant: str) -> dict[str, Any]:
 
 
 async def _budget(door: Door, conn: Connection, tenant: str) -> dict[str, Any]:
+    """Of the tenant's budget and that of all, which all use up, the one that has less left."""
     limits = door.budget.limits
-    limit = limits.get(tenant, limits.get(ALL_TENANTS))
     rows = await money.read_commitments(conn, None)
-    # A budget of all tenants is used up by all of them.
-    alone = tenant in limits or ALL_TENANTS not in limits
-    whose = {tenant} if alone else {name for name, _, _ in rows}
-    spent = sum(spent for name, spent, _ in rows if name in whose)
-    reserved = sum(reserved for name, _, reserved in rows if name in whose)
-    return {
-        "usd_day": None if limit is None else float(limit),
-        "spent": float(spent),
-        "reserved": float(reserved),
-    }
+    own = [row for row in rows if row[0] == tenant]
+    found = [
+        (limits[name], sum(spent for _, spent, _ in its), sum(held for _, _, held in its))
+        for name, its in ((tenant, own), (ALL_TENANTS, rows))
+        if name in limits
+    ]
+    if not found:
+        usd = (sum(spent for _, spent, _ in own), sum(held for _, _, held in own))
+        return {"usd_day": None, "spent": float(usd[0]), "reserved": float(usd[1])}
+    limit, spent, reserved = min(found, key=lambda each: each[0] - each[1] - each[2])
+    return {"usd_day": float(limit), "spent": float(spent), "reserved": float(reserved)}
 
 
 async def batches(door: Door, tenant: str, after: str, limit: int) -> dict[str, Any]:

@@ -74,6 +74,7 @@ async def read_queues(conn: Connection, tenant: str, most: int, limit: int) -> l
 class BatchRow:
     """A batch as one of its tenants sees it. `seq` is its place among that tenant's batches."""
 
+    tenant: str
     id: uuid.UUID
     state: str
     endpoint: str

@@ -25,10 +25,10 @@ log = journal.get()
 
 Step = Callable[[Context], Awaitable[bool]]
 
-# (step, the batch states that it takes, how many at a time)
 QUEUED = "queued"
 """What is told when requests shall be sent now."""
 
+# (step, the batch states that it takes, how many at a time)
 STEPS: tuple[tuple[Step, tuple[str, ...], int], ...] = (
     (upload_one, ("claimed", "uploading"), 2),
     (create_one, ("uploaded", "creating"), 2),

@@ -46,33 +46,22 @@ select h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as
  order by h.queued_at limit %(limit)s::int;
 
 -- name: open_batches
-select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
-       b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
-       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
-       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
-  from batch b join share s on s.batch_id = b.id and s.tenant = %(tenant)s::text
- where b.state <> 'closed'
- order by b.created_at limit %(limit)s::int;
+select * from tenant_batch
+ where tenant = %(tenant)s::text and state <> 'closed'
+ order by created_at limit %(limit)s::int;
 
 -- name: list_batches
 -- Newest first.
-select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
-       b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
-       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
-       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
-  from share s join batch b on b.id = s.batch_id
- where s.tenant = %(tenant)s::text
-   and s.seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
- order by s.seq desc limit %(limit)s::int;
+select * from tenant_batch
+ where tenant = %(tenant)s::text
+   and seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
+ order by seq desc limit %(limit)s::int;
 
 -- name: find_batch
 -- By our id or OpenAI's.
-select b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
-       b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
-       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
-       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
-  from batch b join share s on s.batch_id = b.id and s.tenant = %(tenant)s::text
- where b.id = %(id)s::uuid or b.upstream_id = %(upstream_id)s::text;
+select * from tenant_batch
+ where tenant = %(tenant)s::text
+   and (id = %(id)s::uuid or upstream_id = %(upstream_id)s::text);
 
 -- name: list_failures
 -- Why requests failed for good, the most frequent reason first.

@@ -96,6 +96,14 @@ return b.state <> 'closed' and coalesce(b.ended_at, b.submitted_at, b.created_at
        < at - case when b.state = 'submitted' then interval '25 hours' else interval '1 hour' end;
 
 
+create view tenant_batch as
+select s.tenant, b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
+       b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
+       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
+       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
+  from share s join batch b on b.id = s.batch_id;
+
+
 create or replace function request_inserted() returns trigger language plpgsql
 set search_path = openaibatching as $$
 begin
