@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import psycopg
 import pytest
 
 from openaibatching.server import receipts
 from openaibatching.server.model import Tokens
 from support.door import WAIT, Door, refused
+from support.world import until
 
 CHAT = "/v1/chat/completions"
 
@@ -125,6 +127,34 @@ async def test_what_waits_says_why_and_until_when(quiet: Door) -> None:
     assert queue["oldest_queued_at"] == queued_at
     assert abs(queue["until"] - queued_at - linger) <= 1
     assert stats["stuck"] == []
+    assert (await quiet.other.get("/v1/stats")).json()["queue"] == []
+
+
+async def test_a_pending_reply_says_when_its_answer_is_expected(quiet: Door) -> None:
+    body = chat("when?", model="gpt-4.1-mini")
+    assert (await ask(quiet, body))["batching"]["estimated_completion_at"] is None, "no history"
+    with psycopg.connect(quiet.database_url) as conn:
+        conn.execute(
+            "insert into openaibatching.batch (state, endpoint, model, requests, bytes, tokens,"
+            " upstream_status, completed, created_at, submitted_at, ended_at, closed_at)"
+            " select 'closed', %s, 'gpt-4.1-mini', 1, 1, 1, 'completed', 1, at, at,"
+            " at + interval '10 minutes', now() from generate_series(1, 3),"
+            " lateral (select now() - interval '1 day' as at) as a",
+            [CHAT],
+        )
+
+    async def expected() -> Any:
+        return (await ask(quiet, body))["batching"]["estimated_completion_at"]
+
+    batching = (await ask(quiet, body))["batching"]
+    end = batching["created_at"] + quiet.service.settings.batch_linger_s + 600
+    assert abs(await until(expected) - end) <= 1
+    line = {"custom_id": "1", "method": "POST", "url": CHAT, "body": body}
+    reply = await quiet.client.post(
+        "/v1/requests", content=json.dumps(line), headers={"Content-Type": "application/jsonl"}
+    )
+    told = reply.json()["response"]["body"]["batching"]["estimated_completion_at"]
+    assert abs(told - end) <= 1
 
 
 async def test_batches_are_listed_newest_first_and_found_by_either_id(lively: Door) -> None:
