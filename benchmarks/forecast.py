@@ -42,7 +42,7 @@ class Scale:
     requests: int = 20
 
 
-SHORT = Scale(0.1, 800, 2)
+SHORT = Scale(0.06, 1200, 2)
 WARM = 10
 """The first batches of a model have no history to speak of."""
 TICK = timedelta(minutes=1)
