@@ -28,8 +28,8 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
-            "openapi_parts openapi_replies openapi_reports receipts forecast key_text key_memory "
-            "words summary charts tales render"
+            "openapi_parts openapi_replies openapi_reports receipts ceiling forecast key_text "
+            "key_memory words summary charts tales render"
         ),
     ),
     (

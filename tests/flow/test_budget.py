@@ -13,13 +13,10 @@ import pytest
 
 from openaibatching import AsyncOpenAIBatching
 from openaibatching.server import receipts
-from openaibatching.server.context import Context
-from openaibatching.server.form import form_one
 from openaibatching.server.model import Tokens
 from support.door import WAIT, Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster
-from support.steps import put
-from support.world import KEY, Clock, sdk, until
+from support.world import KEY, sdk, until
 
 CHAT = "/v1/chat/completions"
 LIMIT, OTHERS = Decimal("0.05"), Decimal("0.01")
@@ -139,29 +136,7 @@ async def test_no_sdk_asks_again_what_the_budget_refused(frugal: Door) -> None:
             assert error.response.headers["x-should-retry"] == "false"
 
 
-async def test_a_day_that_cost_too_much_sends_nothing_more_until_the_next(
-    ctx: Context, clock: Clock, rows: Any
-) -> None:
-    """The estimates were too low: what is queued waits, of that tenant alone."""
-    ctx.settings = ctx.settings.model_copy(update={"batch_budget_usd_day": "mine=1"})
-    await put(ctx, {"model": "gpt-4o", "messages": []}, tenant="mine")
-    await put(ctx, {"model": "gpt-4o-mini", "messages": []}, tenant="theirs")
-    rows.execute(
-        "insert into spending (tenant, hour, endpoint, model, paid)"
-        " select t, date_trunc('hour', %s::timestamptz, 'UTC'), 'e', 'm', 1"
-        " from unnest(array['mine', 'theirs']) as t",
-        [clock()],
-    )
-    rows.commit()
-    clock.advance(60)
-    assert await form_one(ctx)
-    assert not await form_one(ctx)
-    assert rows.execute("select tenant from share").fetchall() == [("theirs",)]
-    clock.advance(24 * 3600)
-    assert await form_one(ctx)
-
-
 async def test_without_a_budget_nothing_is_estimated(quiet: Door) -> None:
     assert (await quiet.client.post(CHAT, json=chat(1, most=10**9))).status_code == 202
     budget = (await quiet.client.get("/v1/stats")).json()["budget"]
-    assert budget == {"usd_day": None, "spent": 0.0, "reserved": 0.0}
+    assert budget == {"usd_day": None, "spent": 0.0, "reserved": 0.0, "at_openai_most": None}

@@ -12,7 +12,7 @@ from openaibatching.server.call import CHAT, read_call
 from openaibatching.server.collect import clean_one, collect_one
 from openaibatching.server.context import Context
 from openaibatching.server.form import form_one
-from openaibatching.server.model import Request
+from openaibatching.server.model import Call, Request
 from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.upstream import CALL_TIMEOUT_S, Upstream
 from openaibatching.server.watch import watch_one
@@ -38,6 +38,11 @@ async def put(
         read_call(ctx.settings, tenant, endpoint, json.dumps(body).encode(), None)
         for body in bodies
     ]
+    return await store_calls(ctx, calls)
+
+
+async def store_calls(ctx: Context, calls: Sequence[Call]) -> list[Request]:
+    """Accept calls that are understood, and perhaps estimated, already."""
     async with ctx.database.transaction() as conn:
         found = {r.id: r for r in await store.accept_requests(conn, calls)}
     if isinstance(ctx.clock, Clock):

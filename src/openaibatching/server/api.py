@@ -23,6 +23,7 @@ from openaibatching.server import (
     incoming,
     journal,
     metrics,
+    money,
     openapi,
     overview,
     replies,
@@ -186,7 +187,7 @@ async def read_metrics(door: Door, http: HttpRequest) -> Response:
             token_limits=await reports.token_limits(conn),
             spending=spending,
             failures=failures,
-            budgets=await door.budget.commitments(conn),
+            budgets=await money.read_budgets(conn, door.budget.limits, None),
         )
 
     page = metrics.render(await door.read(look), version("openaibatching"))

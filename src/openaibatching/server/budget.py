@@ -2,7 +2,8 @@
 
 What counts is what was paid today (UTC), and what is queued and at OpenAI by its estimates. The
 sums of all servers are read at most twice a second, and what this one lets in meanwhile is added,
-so several servers together may let in a little more, which is less than a batch.
+so several servers together may let in a little more. Estimates may be too low: that a day is not
+passed by more than one batch is seen to where batches are formed (form.py).
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from openaibatching.server import money, receipts
-from openaibatching.server.call import CHAT, RESPONSES
+from openaibatching.server import ceiling, money, receipts
+from openaibatching.server.call import CHAT, COMPLETIONS, RESPONSES
 from openaibatching.server.config import ALL_TENANTS
-from openaibatching.server.db import Connection, Database
+from openaibatching.server.db import Database
 from openaibatching.server.errors import BudgetExceeded, Refusal
 from openaibatching.server.model import Call, Tokens
 
 FRESH_S, MEANS_S = 0.5, 60.0
 OUTPUT_TOKENS_GUESS = 1000
 """Of an answer to a model and endpoint that nothing is known of yet."""
-_WRITTEN = (CHAT, RESPONSES, "/v1/completions")
+_WRITTEN = (CHAT, RESPONSES, COMPLETIONS)
 
 
 class Budget:
@@ -47,7 +48,10 @@ class Budget:
         if not self.limits:
             return list(calls), {}
         await self._refresh()
-        estimated = [replace(call, estimate=self.estimate(call)) for call in calls]
+        estimated = [
+            replace(call, estimate=self.estimate(call), usd_most=ceiling.usd_most(call))
+            for call in calls
+        ]
         admitted = [call for call in estimated if self._take(call)]
         left = {call.id: call for call in estimated} if len(admitted) < len(calls) else {}
         for call in admitted:
@@ -67,17 +71,6 @@ class Budget:
                 written = min(written, call.output_tokens_max)
         usd = receipts.realtime_usd(call.model, Tokens(call.tokens, 0, written, 0))
         return (usd or receipts.ZERO) * receipts.BATCH_PRICE
-
-    async def commitments(self, conn: Connection) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
-        """{tenant or ALL_TENANTS: (USD a day, spent today, reserved)} of those with a budget."""
-        if not self.limits:
-            return {}
-        spent, reserved = defaultdict[str, Decimal](Decimal), defaultdict[str, Decimal](Decimal)
-        for tenant, its_spent, its_reserved in await money.read_commitments(conn, None):
-            for name in (tenant, ALL_TENANTS):
-                spent[name] += its_spent
-                reserved[name] += its_reserved
-        return {name: (usd, spent[name], reserved[name]) for name, usd in self.limits.items()}
 
     def _take(self, call: Call) -> bool:
         asked = call.estimate or receipts.ZERO
@@ -112,9 +105,9 @@ class Budget:
             self._read_at = clock()
 
 
-def _by_name(rows: Iterable[tuple[str, Decimal, Decimal]]) -> defaultdict[str, Decimal]:
+def _by_name(rows: Iterable[tuple[str, Decimal, Decimal, Decimal]]) -> defaultdict[str, Decimal]:
     committed: defaultdict[str, Decimal] = defaultdict(Decimal)
-    for tenant, spent, reserved in rows:
+    for tenant, spent, reserved, _ in rows:
         committed[tenant] += spent + reserved
         committed[ALL_TENANTS] += spent + reserved
     return committed

@@ -14,7 +14,8 @@ from openaibatching.server import canonical, errors
 from openaibatching.server.config import UPSTREAM_INPUTS_MAX, Settings
 from openaibatching.server.model import Call, envelope_bytes
 
-CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 
 # OpenAI counts tokens; so far nobody told us how many a body has. English text has about four
@@ -105,12 +106,20 @@ def _identity(tenant: str, endpoint: str, kind: bytes, name: bytes) -> uuid.UUID
     return uuid.UUID(bytes=hashlib.sha256(b"\0".join(parts)).digest()[:16])
 
 
+def choices(value: dict[str, Any]) -> int | None:
+    """How many answers the call makes OpenAI write; None if that is no count."""
+    counts = [value[name] for name in ("n", "best_of") if value.get(name) is not None]
+    if any(type(count) is not int or not 0 < count < 2**31 for count in counts):
+        return None
+    return max(counts, default=1)
+
+
 def _output_tokens_max(value: dict[str, Any]) -> int | None:
-    """How many tokens the answer may have, by whatever name its endpoint has for it."""
+    """How many tokens its answers may have, by whatever name its endpoint has for it."""
     for name in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
-        most = value.get(name)
-        if type(most) is int and 0 < most < 2**31:
-            return most
+        most, answers = value.get(name), choices(value)
+        if type(most) is int and 0 < most < 2**31 and answers is not None:
+            return most * answers
     return None
 
 

@@ -70,7 +70,9 @@ def sql_text(name: str) -> str:
     return resources.files("openaibatching.server").joinpath("sql", name).read_text("utf-8")
 
 
-QUERY_FILES = ("queries.sql", "money.sql", "reports.sql", "keys.sql", "page.sql")
+QUERY_FILES = (
+    "queries.sql", "limits.sql", "money.sql", "reports.sql", "keys.sql", "page.sql",
+)  # fmt: skip
 QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
 """{name: statement} of these files; no name is in two of them (a test says so)."""
 

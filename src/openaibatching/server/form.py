@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 
 from openaibatching.server import counted, journal, money, store
 from openaibatching.server.config import (
@@ -83,39 +82,42 @@ def _full(queue: store.Measure, limits: Limits) -> bool:
 async def form_one(ctx: Context) -> bool:
     """Make at most one batch; whether one was made."""
     async with ctx.database.transaction() as conn:
-        over = await _over_budget(ctx, conn)
-        if over is None:
+        held_back = await _held_back(ctx, conn)
+        if held_back is None:
             return False
-        groups = await store.list_groups(conn, over, ctx.now())
+        groups = await store.list_groups(conn, held_back, ctx.now())
         if (
             not groups
             or await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR
         ):
             return False
     for group in groups:
-        if await _form(ctx, group, over):
+        if await _form(ctx, group, held_back):
             return True
     return False
 
 
-async def _over_budget(ctx: Context, conn: Connection) -> list[str] | None:
-    """The tenants whose day has cost what it may; None: nobody may spend more.
+async def _held_back(ctx: Context, conn: Connection) -> set[str] | None:
+    """The tenants that may send nothing now, because of what today has cost and what their batches
+    at OpenAI cost at most; None: nobody may.
 
-    The door keeps to the budget by estimates. This is for those that were too low.
+    The door keeps to the budget by estimates, which may be too low. This does not depend on them:
+    what passes the budget can only be the batch that is formed last.
     """
-    budgets = ctx.settings.budgets
-    if not budgets:
-        return []
-    spent = {name: usd for name, usd, _ in await money.read_commitments(conn, ctx.now())}
-    if sum(spent.values()) >= budgets.get(ALL_TENANTS, Decimal("inf")):
-        return None
-    return [name for name, usd in spent.items() if usd >= budgets.get(name, Decimal("inf"))]
+    budgets = await money.read_budgets(conn, ctx.settings.budgets, ctx.now())
+    waiting = {name for name, budget in budgets.items() if not budget.sends}
+    return None if ALL_TENANTS in waiting else waiting
 
 
-async def _form(ctx: Context, group: store.Group, over: Sequence[str]) -> bool:
+async def _form(ctx: Context, group: store.Group, held_back: set[str]) -> bool:
     settings = ctx.settings
     async with ctx.database.transaction() as conn:
         if not await store.lock_model(conn, group.model):
+            return False
+        # Asked once more where nobody else can form a batch of this money meanwhile.
+        if settings.budgets and not (
+            await money.lock_budgets(conn) and await _held_back(ctx, conn) == held_back
+        ):
             return False
         limits = Limits(
             requests=settings.batch_requests_max,
@@ -133,10 +135,10 @@ async def _form(ctx: Context, group: store.Group, over: Sequence[str]) -> bool:
             )
         waited = limits.linger if group.flushed else group.now - group.queued_at
         if waited < limits.linger and not _full(
-            await store.measure_queue(conn, group, over, limits.requests), limits
+            await store.measure_queue(conn, group, held_back, limits.requests), limits
         ):
             return False
-        queue = await store.read_queue(conn, group, over, limits.requests)
+        queue = await store.read_queue(conn, group, held_back, limits.requests)
         seqs = await asyncio.to_thread(choose, queue, limits, waited)
         requests = await store.claim(conn, group, seqs) if seqs else 0
     if requests:

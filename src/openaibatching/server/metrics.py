@@ -21,6 +21,7 @@ from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.model import (
     BATCH_STATES,
     REQUEST_STATES,
+    Budgeted,
     FailureSum,
     SpendingSum,
     Stuck,
@@ -44,7 +45,7 @@ class Look:
     """What the database says now; cheap to ask, however many rows are stored.
 
     `tally` counts by ("request" or "batch", state); `token_limits` are by model; `budgets` are
-    (limit, spent today, reserved) in USD by tenant, "" for the one of all.
+    by tenant, "" for the one of all.
     """
 
     tally: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class Look:
     token_limits: Mapping[str, int] = field(default_factory=dict)
     spending: Sequence[SpendingSum] = ()
     failures: Sequence[FailureSum] = ()
-    budgets: Mapping[str, tuple[Decimal, Decimal, Decimal]] = field(default_factory=dict)
+    budgets: Mapping[str, Budgeted] = field(default_factory=dict)
 
 
 class _Look(Collector):
@@ -150,9 +151,12 @@ def _budgets(look: Look) -> Iterable[Metric]:
         ("limit", "What a tenant's day may cost."),
         ("spent", "What a tenant's day has cost, since 00:00 UTC."),
         ("reserved", "What a tenant's unfinished requests may cost by their estimates."),
+        ("at_openai", "What a tenant's batches at OpenAI cost at most; +Inf: nobody can say."),
     )
-    for n, (what, text) in enumerate(texts):
-        values = {tenant or EVERYBODY: float(usd[n]) for tenant, usd in look.budgets.items()}
+    for what, text in texts:
+        values = {
+            tenant or EVERYBODY: float(getattr(usd, what)) for tenant, usd in look.budgets.items()
+        }
         yield _labelled(f"openaibatching_budget_{what}_usd", text, "tenant", values)
 
 

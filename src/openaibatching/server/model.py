@@ -108,8 +108,34 @@ class Call:
     """How long its answer may be, if it says so."""
     estimate: Decimal | None = None
     """What it may cost, in USD; only where a budget is set."""
+    usd_most: Decimal | None = None
+    """More than this it cannot cost; None where no budget is set, or where nobody can say."""
     traceparent: str | None = None
     """Where it belongs in its caller's trace; only where that is sampled and traces are on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgeted:
+    """A budget of a day, and what uses it up today; all in USD.
+
+    `reserved` is what all that is unfinished may cost by estimates, `at_openai` what the batches
+    that are under way cost at most: infinite where nobody can say.
+    """
+
+    limit: Decimal
+    spent: Decimal
+    reserved: Decimal
+    at_openai: Decimal
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the day has cost what it may."""
+        return self.spent >= self.limit
+
+    @property
+    def sends(self) -> bool:
+        """Whether another batch may be sent: only that one can then pass the budget."""
+        return self.spent + self.at_openai < self.limit
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from psycopg.rows import class_row
 
-from openaibatching.server.db import Connection, execute
-from openaibatching.server.model import Batch, Failed, FailureSum, SpendingSum, Spent
+from openaibatching.server.config import ALL_TENANTS
+from openaibatching.server.db import Connection, execute, value
+from openaibatching.server.model import Batch, Budgeted, Failed, FailureSum, SpendingSum, Spent
 
 
 async def add_spending(
@@ -63,9 +64,28 @@ async def read_shares(conn: Connection, batch: Batch) -> list[tuple[str, int]]:
 
 async def read_commitments(
     conn: Connection, now: datetime | None
-) -> list[tuple[str, Decimal, Decimal]]:
-    """(tenant, USD paid today, USD that its unfinished requests may cost)."""
+) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+    """(tenant, USD paid today, USD that its unfinished requests may cost by estimates, USD that its
+    batches at OpenAI cost at most)."""
     return await (await execute(conn, "read_commitments", {"now": now})).fetchall()
+
+
+async def read_budgets(
+    conn: Connection, limits: Mapping[str, Decimal], now: datetime | None
+) -> dict[str, Budgeted]:
+    """The budgets, {tenant or ALL_TENANTS: USD a day}, with what uses them up."""
+    if not limits:
+        return {}
+    sums = {name: [Decimal(0)] * 3 for name in limits}
+    for tenant, *usd in await read_commitments(conn, now):
+        for name in {tenant, ALL_TENANTS} & sums.keys():
+            sums[name] = [a + b for a, b in zip(sums[name], usd, strict=True)]
+    return {name: Budgeted(limits[name], *its) for name, its in sums.items()}
+
+
+async def lock_budgets(conn: Connection) -> bool:
+    """Whether this transaction alone forms batches now. It holds until its end."""
+    return bool(await value(conn, "lock_budgets", {}))
 
 
 async def read_mean_outputs(conn: Connection) -> dict[tuple[str, str], int]:

@@ -157,7 +157,15 @@ def _stats() -> Schema:
         "requests_capped": {"type": "boolean", "description": "There are at least so many."},
         "oldest_queued_at": _TIME,
         "reason": {
-            "enum": ["lingering", "held", "over_budget", "creations_full", "token_limit", "due"]
+            "enum": [
+                "lingering",
+                "held",
+                "over_budget",
+                "creations_full",
+                "budget_at_openai",
+                "token_limit",
+                "due",
+            ]
         },
         "until": or_null("integer"),
         "detail": _TEXT,
@@ -173,7 +181,15 @@ def _stats() -> Schema:
     }
     batches: Schema = {"type": "array", "items": ref("schemas", "Batch")}
     costs = ref("schemas", "Costs")
-    budget: dict[str, Schema] = {"usd_day": or_null("number"), "spent": _USD, "reserved": _USD}
+    most = or_null(
+        "number", description="What the batches at OpenAI cost at most; null: nobody can say."
+    )
+    budget: dict[str, Schema] = {
+        "usd_day": or_null("number"),
+        "spent": _USD,
+        "reserved": _USD,
+        "at_openai_most": most,
+    }
     members: dict[str, Schema] = {
         "object": {"const": "stats"},
         "tenant": _TEXT,

@@ -14,7 +14,7 @@ from openaibatching.server import errors, money, reports, situation, store
 from openaibatching.server.config import ALL_TENANTS
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
-from openaibatching.server.model import REQUEST_STATES, Request
+from openaibatching.server.model import REQUEST_STATES, Budgeted, Request
 
 QUEUES_MAX, BATCHES_MAX, FAILURES_MAX, EVENTS_MAX = 50, 100, 50, 1000
 FAILURES_SINCE, HOURS_SINCE = timedelta(days=7), timedelta(hours=48)
@@ -29,9 +29,8 @@ async def stats(door: Door, tenant: str) -> dict[str, Any]:
     async def look(conn: Connection) -> dict[str, Any]:
         counts = await reports.count_requests(conn, tenant)
         linger = timedelta(seconds=door.ctx.settings.batch_linger_s)
-        budget = await _budget(door, conn, tenant)
-        over = budget["usd_day"] is not None and budget["spent"] >= budget["usd_day"]
-        pace = situation.Pace(linger, await store.creates_last_hour(conn, None), over)
+        budgets = await _budgets(door, conn, tenant)
+        pace = situation.Pace(linger, await store.creates_last_hour(conn, None), budgets)
         queues = await reports.read_queues(conn, tenant, situation.COUNTED_MAX, QUEUES_MAX)
         batches = [
             situation.batch(row, forecast, now)
@@ -54,27 +53,24 @@ async def stats(door: Door, tenant: str) -> dict[str, Any]:
                 "today": situation.total(await reports.sum_costs(conn, tenant, 1)),
                 "last_30_days": situation.total(await reports.sum_costs(conn, tenant, MONTH_DAYS)),
             },
-            "budget": budget,
+            "budget": situation.budget(budgets) or await _without_budget(conn, tenant),
         }
 
     return await door.read(look)
 
 
-async def _budget(door: Door, conn: Connection, tenant: str) -> dict[str, Any]:
-    """Of the tenant's budget and that of all, which all use up, the one that has less left."""
-    limits = door.budget.limits
-    rows = await money.read_commitments(conn, None)
-    own = [row for row in rows if row[0] == tenant]
-    found = [
-        (limits[name], sum(spent for _, spent, _ in its), sum(held for _, _, held in its))
-        for name, its in ((tenant, own), (ALL_TENANTS, rows))
-        if name in limits
-    ]
-    if not found:
-        usd = (sum(spent for _, spent, _ in own), sum(held for _, _, held in own))
-        return {"usd_day": None, "spent": float(usd[0]), "reserved": float(usd[1])}
-    limit, spent, reserved = min(found, key=lambda each: each[0] - each[1] - each[2])
-    return {"usd_day": float(limit), "spent": float(spent), "reserved": float(reserved)}
+async def _budgets(door: Door, conn: Connection, tenant: str) -> list[Budgeted]:
+    """The tenant's budget and that of all, as far as they are set."""
+    found = await money.read_budgets(conn, door.budget.limits, None)
+    return [found[name] for name in (tenant, ALL_TENANTS) if name in found]
+
+
+async def _without_budget(conn: Connection, tenant: str) -> dict[str, Any]:
+    """What the tenant has spent today, where nothing limits it."""
+    own = [row for row in await money.read_commitments(conn, None) if row[0] == tenant]
+    _, spent, reserved, _ = own[0] if own else (tenant, 0, 0, 0)
+    usd = {"spent": float(spent), "reserved": float(reserved)}
+    return {"usd_day": None, **usd, "at_openai_most": None}
 
 
 async def batches(door: Door, tenant: str, after: str, limit: int) -> dict[str, Any]:

@@ -86,6 +86,15 @@ def realtime_usd(model: str, tokens: Tokens | None) -> Decimal | None:
 
 
 @lru_cache(MODELS_MAX)
+def context_window(model: str) -> int | None:
+    """How many tokens the model takes and gives at most; None where the list does not say."""
+    try:
+        return _ask(model, Tokens(1, 0, 1, 0)).model.context_window
+    except LookupError:
+        return None
+
+
+@lru_cache(MODELS_MAX)
 def _price(model: str, _hour: int) -> Price | None:
     """How the list prices the model now.
 

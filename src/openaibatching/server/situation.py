@@ -13,7 +13,7 @@ from typing import Any
 
 from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.forecast import Forecast
-from openaibatching.server.model import request_id
+from openaibatching.server.model import Budgeted, request_id
 from openaibatching.server.replies import cost
 from openaibatching.server.reports import BatchRow, CostRow, EventRow, FailureRow, QueueRow
 
@@ -24,11 +24,11 @@ COUNTED_MAX = 10_000
 @dataclass(frozen=True, slots=True)
 class Pace:
     """What decides when a queue is sent. `creates` were made in the last hour, by all servers;
-    `over_budget`: today may cost no more."""
+    `budgets` are those that the tenant has to keep to."""
 
     linger: timedelta
     creates: int
-    over_budget: bool = False
+    budgets: Sequence[Budgeted] = ()
 
 
 def unix(at: datetime | None) -> int | None:
@@ -61,7 +61,7 @@ def _why(
         why = row.held_for or "without a code"
         said = f"OpenAI refused the model's last batch ({why}); another is sent then."
         return "held", row.held_until, said
-    if pace.over_budget:
+    if any(budget.used_up for budget in pace.budgets):
         midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
         return "over_budget", midnight, "Today's budget (BATCH_BUDGET_USD_DAY) is used up."
     if pace.creates >= UPSTREAM_CREATES_PER_HOUR:
@@ -70,15 +70,28 @@ def _why(
     due = row.queued_at + pace.linger
     if due > now and not row.flushed:
         return "lingering", due, "It waits for company until its batch is sent."
+    if not all(budget.sends for budget in pace.budgets):
+        return "budget_at_openai", _first_end(forecast, now), (
+            "What is at OpenAI may use up today's budget (BATCH_BUDGET_USD_DAY): it is sent when "
+            "what that costs is known."
+        )  # fmt: skip
     if row.token_limit is not None and row.enqueued > 0:
-        ends = [forecast.of_batch(b.upstream_id, now) for b in forecast.under_way.values()
-                if b.model == row.model]  # fmt: skip
         said = (
             f"OpenAI takes {row.token_limit:,} tokens of this model at once, and has "
             f"{row.enqueued:,}: it is sent when a batch has ended."
         )
-        return "token_limit", min((end for end in ends if end), default=None), said
+        return "token_limit", _first_end(forecast, now, row.model), said
     return "due", None, "Its batch is being made."
+
+
+def _first_end(forecast: Forecast, now: datetime, model: str | None = None) -> datetime | None:
+    """When the first of the batches at OpenAI is expected, of any model or of this one."""
+    ends = (
+        forecast.of_batch(batch.upstream_id, now)
+        for batch in forecast.under_way.values()
+        if model in (None, batch.model)
+    )
+    return min((end for end in ends if end), default=None)
 
 
 # ----- batches -----
@@ -198,6 +211,21 @@ def event(row: EventRow) -> dict[str, Any]:
 
 
 # ----- money -----
+
+
+def budget(found: Sequence[Budgeted]) -> dict[str, Any] | None:
+    """Of these budgets the one that has least left; None if there is none."""
+    if not found:
+        return None
+    tightest = min(found, key=lambda its: its.limit - its.spent - its.reserved)
+    most = tightest.at_openai
+    return {
+        "usd_day": float(tightest.limit),
+        "spent": float(tightest.spent),
+        "reserved": float(tightest.reserved),
+        "at_openai_most": float(most) if most.is_finite() else None,
+    }
+
 
 GROUPS = ("day", "endpoint", "model", "tenant")
 

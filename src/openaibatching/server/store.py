@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar, cast
 
 from psycopg.rows import class_row
@@ -70,6 +70,7 @@ async def accept_requests(conn: Connection, calls: Sequence[Call]) -> list[Reque
         "inputs": [c.inputs for c in calls],
         "bodies": [c.body for c in calls],
         "estimates": [c.estimate for c in calls],
+        "usd_mosts": [c.usd_most for c in calls],
         "traceparents": [c.traceparent for c in calls],
         "answer_bytes_max": ANSWER_BYTES_INLINE,
     }
@@ -163,10 +164,12 @@ async def lock_model(conn: Connection, model: str) -> bool:
     return bool(await value(conn, "lock_model", {"model": model}))
 
 
-async def list_groups(conn: Connection, over: Collection[str], now: datetime | None) -> list[Group]:
+async def list_groups(
+    conn: Connection, held_back: Collection[str], now: datetime | None
+) -> list[Group]:
     """Every group that is not held, the one with the oldest request first; without the requests
-    of the tenants `over` their budget."""
-    params = {"over": list(over), "now": now}
+    of the tenants `held_back` by their budgets."""
+    params = {"held_back": list(held_back), "now": now}
     cur = await execute(conn, "list_groups", params, class_row(Group))
     return await cur.fetchall()
 
@@ -182,29 +185,29 @@ class Measure:
 
 
 async def measure_queue(
-    conn: Connection, group: Group, over: Collection[str], limit: int
+    conn: Connection, group: Group, held_back: Collection[str], limit: int
 ) -> Measure:
     """The size of the group's queue, or of `limit` requests of it."""
-    params = _of(group, over, limit)
+    params = _of(group, held_back, limit)
     row = await (await execute(conn, "measure_queue", params)).fetchone()
     assert row is not None
     return Measure(*row)
 
 
-def _of(group: Group, over: Collection[str], limit: int) -> dict[str, Any]:
+def _of(group: Group, held_back: Collection[str], limit: int) -> dict[str, Any]:
     return {
         "endpoint": group.endpoint,
         "model": group.model,
-        "over": list(over),
+        "held_back": list(held_back),
         "limit": limit,
     }
 
 
 async def read_queue(
-    conn: Connection, group: Group, over: Collection[str], limit: int
+    conn: Connection, group: Group, held_back: Collection[str], limit: int
 ) -> list[Queued]:
     """The group's next `limit` requests: each tenant's oldest, in fair turns."""
-    params = _of(group, over, limit)
+    params = _of(group, held_back, limit)
     cur = await execute(conn, "read_queue", params, struct_row(Queued))
     queue: list[Queued] = []
     while part := await cur.fetchmany(ROWS_AT_ONCE):
@@ -237,11 +240,11 @@ async def claim(conn: Connection, group: Group, seqs: Sequence[int]) -> int:
         taken += await (await execute(conn, "claim_requests", params)).fetchall()
     if taken:
         await _insert_batch(conn, batch_id, None, group, taken)
-    return sum(requests for _, requests, _, _ in taken)
+    return sum(requests for _, requests, *_ in taken)
 
 
-_Taken = tuple[str, int, int, int]
-"""(tenant, requests, line bytes, tokens): what a batch took of a tenant's."""
+_Taken = tuple[str, int, int, int, Decimal]
+"""(tenant, requests, line bytes, tokens, USD at most): what a batch took of a tenant's."""
 
 
 async def _insert_batch(
@@ -252,21 +255,18 @@ async def _insert_batch(
     taken: Sequence[_Taken],
 ) -> None:
     """Add a batch of this endpoint and model, with what it took of each tenant."""
-    requests, bytes_, tokens = (sum(sizes) for sizes in list(zip(*taken, strict=True))[1:])
+    tenants, requests, bytes_, tokens, usd_mosts = zip(*taken, strict=True)
     params = {
         "id": id_,
         "parent_id": parent_id,
         "endpoint": kind.endpoint,
         "model": kind.model,
-        "requests": requests,
-        "bytes": bytes_,
-        "tokens": tokens,
+        "requests": sum(requests),
+        "bytes": sum(bytes_),
+        "tokens": sum(tokens),
     }
     await execute(conn, "insert_batch", params)
-    shares = Counter[str]()
-    for tenant, its, _, _ in taken:
-        shares[tenant] += its
-    whose = {"tenants": list(shares), "requests": list(shares.values())}
+    whose = {"tenants": list(tenants), "requests": list(requests), "usd_mosts": list(usd_mosts)}
     await execute(conn, "insert_shares", {"batch_id": id_, **whose})
 
 

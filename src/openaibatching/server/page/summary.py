@@ -24,6 +24,7 @@ HELD = {
     "held": "are held back after a refusal",
     "token_limit": "wait for OpenAI to have room for their tokens",
     "creations_full": "wait because OpenAI takes 2,000 batches an hour",
+    "budget_at_openai": "wait until it is known what others cost",
 }
 
 DENIED = Markup(
@@ -249,6 +250,8 @@ def _held(group: Json, now: int) -> Trouble:
     if group["until"]:
         until = Markup("It goes on at {}.").format(clock(group["until"], now))
     do = Markup("Nothing: it goes on by itself.")
+    if group["reason"] == "budget_at_openai":
+        do = Markup("Nothing; or let calls say max_output_tokens, or raise BATCH_BUDGET_USD_DAY.")
     if group["reason"] == "held":
         do = Markup("If it is the account's quota, top it up; else nothing: it goes on by itself.")
     return Trouble("warn", what, group["detail"], until, do)

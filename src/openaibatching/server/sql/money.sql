@@ -38,13 +38,22 @@ on conflict (tenant, hour, endpoint, model, status_code, code) do update
    set n = f.n + excluded.n, example = excluded.example;
 
 -- name: read_commitments
--- What today has cost each tenant, and what its unfinished requests may still cost.
-select tenant, sum(spent) as spent, sum(reserved) as reserved
-  from (select tenant, paid as spent, 0::numeric as reserved from spending
+-- What today has cost each tenant, what its unfinished requests may still cost, and what the batches
+-- of which not all is charged yet cost at most.
+select tenant, sum(spent) as spent, sum(reserved) as reserved, sum(at_openai) as at_openai
+  from (select tenant, paid as spent, 0::numeric as reserved, 0::numeric as at_openai from spending
          where hour >= date_trunc('day', coalesce(%(now)s::timestamptz, now()), 'UTC')
         union all
-        select tenant, 0, usd from reserve) as both_
+        select tenant, 0, usd, 0 from reserve
+        union all
+        select s.tenant, 0, 0, s.usd_most from batch b join share s on s.batch_id = b.id
+         where b.state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted', 'ended')
+       ) as all_
  group by tenant;
+
+-- name: lock_budgets
+-- One server at a time forms batches where a budget is set, because all share it.
+select pg_try_advisory_xact_lock(9487, 1) as locked;
 
 -- name: read_mean_outputs
 -- How many tokens the answers of a week had.

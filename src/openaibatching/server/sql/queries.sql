@@ -12,12 +12,13 @@ with given as (
   select * from unnest(%(ids)b::uuid[], %(body_ids)b::uuid[], %(tenants)b::text[],
                        %(endpoints)b::text[], %(models)b::text[], %(line_bytes)b::int[],
                        %(tokens)b::int[], %(inputs)b::int[], %(bodies)b::bytea[],
-                       %(estimates)b::numeric[], %(traceparents)b::text[])
-   as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body, estimate, traceparent)
+                       %(estimates)b::numeric[], %(usd_mosts)b::numeric[], %(traceparents)b::text[])
+   as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body, estimate, usd_most,
+        traceparent)
 ), new as (
   insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs,
-                       estimate)
-  select id, body_id, tenant, endpoint, model, 'queued', line_bytes, tokens, inputs, estimate
+                       estimate, usd_most)
+  select id, body_id, tenant, endpoint, model, 'queued', line_bytes, tokens, inputs, estimate, usd_most
     from given
   on conflict (id) do nothing
   returning seq, id, body_id, tenant, endpoint, model, state, attempts, created_at
@@ -114,14 +115,14 @@ select pg_try_advisory_xact_lock(hashtextextended(%(model)s::text, 9487)) as loc
 
 -- name: list_groups
 -- Every (endpoint, model) that has queued requests and is not held, and since when. `flushed`: some
--- tenant wants its requests to be sent at once. `over`: tenants whose budget is used up.
+-- tenant wants its requests to be sent at once. `held_back`: by their budgets.
 select g.endpoint, g.model, min(g.queued_at) as queued_at,
        coalesce(bool_or(g.queued_at <= f.at), false) as flushed,
        limit_at(l, coalesce(%(now)s::timestamptz, now())) as token_limit,
        coalesce(%(now)s::timestamptz, now()) as now
   from queue_head g left join model_limit l on l.model = g.model
   left join flush f on f.tenant = g.tenant
- where g.tenant <> all(%(over)b::text[]) and coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
+ where g.tenant <> all(%(held_back)b::text[]) and coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
  group by g.endpoint, g.model, l
  order by min(g.queued_at);
 
@@ -131,7 +132,7 @@ select count(*) as requests, coalesce(sum(line_bytes), 0)::bigint as bytes,
        coalesce(sum(inputs), 0)::bigint as inputs, coalesce(sum(tokens), 0)::bigint as tokens
   from (select line_bytes, inputs, tokens from request
          where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
-           and tenant <> all(%(over)b::text[]) limit %(limit)s::int) as q;
+           and tenant <> all(%(held_back)b::text[]) limit %(limit)s::int) as q;
 
 -- name: read_queue
 -- In fair turns: first whose tenant has had the fewest tokens before it, in this very list. So
@@ -144,7 +145,7 @@ select seq, line_bytes, tokens, inputs from (
        where state = 'queued' and endpoint = h.endpoint and model = h.model and tenant = h.tenant
        order by queued_at, seq limit %(limit)s::int) as q
    where h.endpoint = %(endpoint)s::text and h.model = %(model)s::text
-     and h.tenant <> all(%(over)b::text[])) as turns
+     and h.tenant <> all(%(held_back)b::text[])) as turns
  order by had, queued_at, seq limit %(limit)s::int;
 
 -- name: enqueued_tokens
@@ -165,8 +166,11 @@ select pg_advisory_xact_lock(9487, 0);
 -- request: queued -> in_progress
 with claimed as (
   update request set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
-   where seq = any(%(seqs)b::bigint[]) and state = 'queued' returning tenant, line_bytes, tokens)
-select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint from claimed group by tenant;
+   where seq = any(%(seqs)b::bigint[]) and state = 'queued'
+  returning tenant, line_bytes, tokens, usd_most)
+select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
+       sum(coalesce(usd_most, 'infinity'))
+  from claimed group by tenant;
 
 -- name: insert_batch
 -- batch: (none) -> claimed
@@ -176,9 +180,11 @@ values (%(id)s::uuid, %(parent_id)s::uuid, 'claimed', %(endpoint)s::text, %(mode
 
 -- name: insert_shares
 -- Whose requests the batch has.
-insert into share (tenant, batch_id, requests)
-select tenant, %(batch_id)s::uuid, requests
-  from unnest(%(tenants)b::text[], %(requests)b::int[]) as t(tenant, requests);
+insert into share (tenant, batch_id, requests, usd_most)
+select tenant, %(batch_id)s::uuid, sum(requests), sum(usd_most)
+  from unnest(%(tenants)b::text[], %(requests)b::int[], %(usd_mosts)b::numeric[])
+       as t(tenant, requests, usd_most)
+ group by tenant;
 
 -- ===== leases =====
 
@@ -402,8 +408,10 @@ select r.seq, r.id, r.attempts, r.status_code, r.line_bytes, r.tokens, r.created
 with moved as (
   update request set batch_id = %(to_batch_id)s::uuid
    where seq = any(%(seqs)b::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress'
-  returning tenant, line_bytes, tokens)
-select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint from moved group by tenant;
+  returning tenant, line_bytes, tokens, usd_most)
+select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
+       sum(coalesce(usd_most, 'infinity'))
+  from moved group by tenant;
 
 -- name: retry_download
 update batch set downloads = downloads + 1
@@ -426,31 +434,6 @@ insert into event (batch_id, note) values (%(batch_id)s::uuid, %(note)s::text);
 -- name: defer_request
 -- To the back of its queue.
 update request set queued_at = coalesce(%(now)s::timestamptz, now()) where id = %(id)s::uuid;
-
--- name: hold_model
--- None of its batches is formed for a while.
-insert into model_limit (model, held_until, held_for)
-values (%(model)s::text, coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval, %(why)s::text)
-on conflict (model) do update set held_until = excluded.held_until, held_for = excluded.held_for;
-
--- name: learn_limit
--- OpenAI's number is the truth, a larger one as well: the account may have moved to another tier.
-update model_limit
-   set told = %(tokens)s::bigint, told_at = coalesce(%(now)s::timestamptz, now())
- where model = %(model)s::text;
-
--- name: lower_limit
-update model_limit
-   set lowered = %(tokens)s::bigint, lowered_at = coalesce(%(now)s::timestamptz, now())
- where model = %(model)s::text;
-
--- name: raise_limit
--- OpenAI took a batch that is larger than the limit: by our estimates it is at least so large.
-update model_limit
-   set told = case when told is not null then greatest(told, %(tokens)s::bigint) end,
-       lowered = case when lowered is not null then greatest(lowered, %(tokens)s::bigint) end
- where model = %(model)s::text and least(told, lowered) < %(tokens)s::bigint
-returning model;
 
 -- ===== clean up =====
 

@@ -1,4 +1,4 @@
--- version: 2
+-- version: 3
 --
 -- The heart of openaibatching: two nouns, a request and a batch, and how they travel.
 --
@@ -87,6 +87,7 @@ create table share (
   seq       bigint generated always as identity,
   batch_id  uuid not null,
   requests  int not null check (requests > 0),
+  usd_most  numeric not null default 'infinity',  -- what they cost at most, as far as known
   primary key (tenant, seq)
 );
 create index share_by_batch on share (batch_id);
@@ -107,6 +108,7 @@ create table request (
   tokens       int not null,
   inputs       int not null,
   estimate     numeric,                        -- USD that it may cost; only where a budget is set
+  usd_most     numeric,                        -- and more cannot be; null: nobody can say
   status_code  int,                            -- of the answer, or of the last failure
   upstream_id  text,                           -- the id in OpenAI's answer
   created_at   timestamptz not null default now(),
@@ -390,4 +392,4 @@ create trigger changed after insert or update or delete on api_key
 create trigger wished after insert or update on flush
   for each statement execute function flush_wished();
 
-insert into meta (version) values (2);
+insert into meta (version) values (3);
