@@ -14,9 +14,11 @@ from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.watch import watch_one
 from openaibatching.simulator import Faults, Simulator
-from support.postgres import Cluster
+from support.postgres import ONE_KIND, Cluster
 from support.steps import chat, drive, look, openai_of, put, said
 from support.world import Clock
+
+pytestmark = ONE_KIND
 
 
 async def _ready_to_create(ctx: Context, clock: Clock) -> None:

@@ -18,8 +18,11 @@ from openaibatching.server.watch import GRACE, WINDOW
 from openaibatching.server.worker import Worker
 from openaibatching.simulator import Faults, Simulator
 from support.door import WAIT
+from support.postgres import ONE_KIND
 from support.steps import chat, drive, openai_of, put
 from support.world import Clock, http
+
+pytestmark = ONE_KIND
 
 Rows = psycopg.Connection[tuple[object, ...]]
 Events = list[Any]

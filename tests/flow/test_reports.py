@@ -11,7 +11,10 @@ import pytest
 from openaibatching.server import receipts
 from openaibatching.server.model import Tokens
 from support.door import WAIT, Door, refused
+from support.postgres import ONE_KIND
 from support.world import until
+
+pytestmark = ONE_KIND
 
 CHAT = "/v1/chat/completions"
 

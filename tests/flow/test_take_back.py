@@ -11,8 +11,11 @@ from openaibatching.server.errors import LeaseLost
 from openaibatching.server.form import form_one
 from openaibatching.server.submit import upload_one
 from openaibatching.simulator import Faults, Simulator
+from support.postgres import ONE_KIND
 from support.steps import chat, drive, look, put, said
 from support.world import Clock
+
+pytestmark = ONE_KIND
 
 
 @pytest.mark.parametrize("reply", ["arrives", "is lost"])

@@ -28,7 +28,8 @@ from openaibatching.server.model import Call, Request
 from openaibatching.server.roll import Roll
 
 LINES_AT_ONCE = 256
-BYTES_AT_ONCE = 4_000_000
+BYTES_AT_ONCE = 250_000
+"""What is stored at once is in the way of the calls of others for so long."""
 COMMITS_AT_ONCE = 2
 """The next portion is on its way to the database while the last one is on its way to the disk."""
 ENVELOPE_BYTES_MAX = 65_536

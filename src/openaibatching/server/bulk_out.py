@@ -25,9 +25,8 @@ async def in_order(door: Door, roll: Roll, wait: float) -> AsyncIterator[bytes]:
     reader = _Reader(door)
     try:
         for entries in roll.read():
-            left = _ids(entries)
-            while left and (found := await door.deliverer.next_finished(left, deadline)):
-                left -= set(found)
+            async for _ in door.deliverer.finished_of(_ids(entries), deadline):
+                pass
             async for lines in reader.answer(entries):
                 yield lines
     finally:
@@ -45,7 +44,7 @@ async def as_they_finish(door: Door, roll: Roll, wait: float) -> AsyncIterator[b
                 left.setdefault(entry.id, []).append(entry)
             async for lines in reader.answer(left.pop(None, [])):  # refused when they were read
                 yield lines
-            while found := await door.deliverer.next_finished(_ids_of(left), deadline):
+            async for found in door.deliverer.finished_of(_ids_of(left), deadline):
                 async for lines in reader.answer(e for id_ in found for e in left.pop(id_)):
                     yield lines
             async for lines in reader.answer(e for some in left.values() for e in some):

@@ -39,8 +39,8 @@ from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 log = journal.get()
 
 RESULTS_AT_ONCE = 2000
-RESULT_BYTES_AT_ONCE = 2_000_000
-"""On their way to the database they are in memory more than once."""
+RESULT_BYTES_AT_ONCE = 1_000_000
+"""They are in the way of the calls at the door for so long, and in memory more than once."""
 RESULT_LINE_BYTES_MAX = 512_000_000
 """OpenAI's largest file; a longer line cannot be one."""
 DOWNLOADS_MAX = 3

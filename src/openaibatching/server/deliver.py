@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 
 from openaibatching.server import store
@@ -18,6 +18,8 @@ from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.model import Request
 
 LOOK_S, LOOK_AGAIN_S = 5.0, 0.25
+LOOKING_SHARE = 0.1
+"""Of the time, at most: a look at 20,000 requests costs the database some 30 ms."""
 IDS_AT_ONCE = 64
 
 
@@ -72,25 +74,31 @@ class Deliverer:
                 del self._waiting[id_]
         return None if future.cancelled() else future.result()
 
-    async def next_finished(self, ids: Collection[uuid.UUID], deadline: float) -> list[uuid.UUID]:
-        """Those of `ids` that have finished, as soon as it is one; none at `deadline` (the event
-        loop's time), or when the server stops."""
+    async def finished_of(
+        self, ids: Collection[uuid.UUID], deadline: float
+    ) -> AsyncIterator[list[uuid.UUID]]:
+        """Those of `ids` that have finished, some at a time as they do; until all have, or until
+        `deadline` (the event loop's time), or until the server stops."""
         loop = asyncio.get_running_loop()
-        while ids and not self._closing and loop.time() < deadline:
+        left = set(ids)
+        while left and not self._closing and loop.time() < deadline:
             news = self._news  # taken before the look, so that nothing falls between the two
             looked_at = loop.time()
-            try:
+            found: list[uuid.UUID] = []
+            with suppress(DatabaseUnavailable):  # looked at again
                 async with self._database.statement() as conn:
-                    if found := await store.which_finished(conn, list(ids)):
-                        return found
-            except DatabaseUnavailable:
-                pass  # looked at again
+                    found = await store.which_finished(conn, list(left))
+            took_s = loop.time() - looked_at
+            left -= set(found)
+            if found:
+                yield found
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(deadline, looked_at + LOOK_S)):
-                    await news.wait()
+                    if not found:
+                        await news.wait()
                     # Many ends are told one by one, and each look is at all that are waited for.
-                    await asyncio.sleep(looked_at + LOOK_AGAIN_S - loop.time())
-        return []
+                    pause_s = max(took_s / LOOKING_SHARE, 0.0 if found else LOOK_AGAIN_S)
+                    await asyncio.sleep(looked_at + pause_s - loop.time())
 
     async def run(self) -> None:
         """Read the waiting requests when told to, until cancelled."""

@@ -393,8 +393,11 @@ update batch
 returning id;
 
 -- name: read_attempts
-select id, attempts, status_code, tenant from request
- where batch_id = %(batch_id)s::uuid and state = 'in_progress' and id = any(%(ids)b::uuid[]);
+-- Each by its id (offset 0): the planner would read all of the batch for each of its parts.
+select r.id, r.attempts, r.status_code, r.tenant
+  from unnest(%(ids)b::uuid[]) as given(id)
+ cross join lateral (select * from request where request.id = given.id offset 0) as r
+ where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress';
 
 -- name: read_unanswered
 -- What a batch still owes, in the order of its lines, with the last real reason if there is one.
