@@ -15,10 +15,8 @@ import pytest
 from openaibatching.simulator import Faults, Simulator
 from openaibatching.simulator.webhooks import sign
 from support.door import WAIT, Door, open_door, refused
-from support.postgres import ONE_KIND, Cluster
+from support.postgres import Cluster
 from support.world import Clock, until
-
-pytestmark = ONE_KIND
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="
 # The official SDK's test vector.

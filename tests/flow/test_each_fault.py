@@ -9,11 +9,8 @@ import pytest
 
 from openaibatching.server.context import Context
 from openaibatching.simulator import Faults, body_sha256
-from support.postgres import ONE_KIND
 from support.steps import chat, drive, look, openai_of, put, said
 from support.world import Clock
-
-pytestmark = ONE_KIND
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
