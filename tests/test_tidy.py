@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
     (
         "the rim: the database and OpenAI",
         True,
-        "db store model_limits money reports keys rows embedded upstream tracing",
+        "turns db store model_limits money reports keys rows embedded upstream tracing",
     ),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles"),

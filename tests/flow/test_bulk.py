@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import psycopg
 
+from openaibatching.server import bulk_lines, bulk_out, errors
+from openaibatching.server import door as server_door
+from openaibatching.server.budget import Budget
 from openaibatching.server.model import ID_PREFIX
+from openaibatching.server.roll import Roll
 from support.door import WAIT, Door, refused
 from support.steps import chat
 from support.wire import Wire
@@ -226,16 +231,46 @@ async def test_lines_are_stored_as_they_arrive_and_a_cut_connection_keeps_them(
             ("Content-Length", "1000000000"),
         ],
     )
-    await wire.send(jsonl(*(line(f"c{n}", chat(f"bulk cut {n}")) for n in range(600))))
+    await wire.send(jsonl(*(line(f"c{n}", chat(f"bulk cut {n}")) for n in range(800))))
 
-    async def two_portions() -> bool:
-        return quiet.rows("default") == before + 512
+    async def most_of_it() -> bool:  # what makes no full portion is still awaited
+        return before + 512 <= quiet.rows("default") < before + 800
 
-    await until(two_portions)
+    await until(most_of_it)
     wire.abort()
     [again] = await post(quiet, line("c", chat("bulk cut 0")))
     assert again["id"].startswith(ID_PREFIX)
-    assert quiet.rows("default") == before + 512
+    assert await most_of_it()
+
+
+async def test_a_long_reply_that_waits_for_nothing_lets_others_have_their_turns(
+    quiet: Door, tmp_path: Path
+) -> None:
+    service = quiet.service
+    door = server_door.Door(
+        service.ctx,
+        service._keyring,
+        service._acceptor,
+        service._deliverer,
+        service._forecaster,
+        Budget(service.database, {}),
+    )
+    roll = Roll(tmp_path)
+    roll.write([bulk_lines.refuse(bulk_lines.Entry(b"null"), errors.NotFound())] * 2000)
+    others = portions = 0
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0)
+            others += 1
+
+    waiting = asyncio.create_task(other())
+    async for _ in bulk_out.in_order(door, roll, 0.0):
+        portions += 1
+    waiting.cancel()
+    assert portions >= 2000 / bulk_out.READ_AT_ONCE
+    assert others >= portions - 1  # one between each two
 
 
 async def test_an_answer_that_is_large_comes_whole(lively: Door) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,3 +80,41 @@ def test_no_query_reads_more_than_it_needs(
                 "Actual Loops"
             ]
             assert read <= rows_max, node
+
+
+def test_a_part_of_a_batchs_answers_is_stored_without_reading_all_of_the_batch(
+    full: psycopg.Connection[Any],
+) -> None:
+    with full.transaction(force_rollback=True):
+        batch_id = uuid.uuid4()
+        rows = full.execute(
+            "update request set state = 'in_progress', batch_id = %s where state = 'queued'"
+            " returning id",
+            [batch_id],
+        ).fetchall()
+        n = 100
+        answered = {
+            "ids": [id_ for (id_,) in rows[::-7][:n]],
+            "states": ["completed"] * n,
+            "status_codes": [200] * n,
+            "upstream_ids": [None] * n,
+            "answers": [b"{}"] * n,
+            "realtimes": [None] * n,
+            "batch_id": batch_id,
+            "refund": 0,
+            "now": None,
+        }
+        plans = {
+            "read_attempts": explained(
+                full, "read_attempts", ids=answered["ids"], batch_id=batch_id
+            ),
+            "store_results": explained(full, "store_results", **answered),
+        }
+    for name, plan in plans.items():
+        read = [
+            node["Actual Rows"] * node["Actual Loops"]
+            for node in plan
+            if node.get("Relation Name") == "request" and "Scan" in node["Node Type"]
+        ]
+        assert read, plan
+        assert max(read) <= n, f"{name}: {read}"

@@ -39,6 +39,7 @@ class Acceptor:
         Raises IdempotencyKeyReused, or DatabaseUnavailable: then it may or may not be stored,
         and the same call sent again settles that.
         """
+        self._database.turns.called()
         future: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
         self._queue.append((call, future))
         self._arrived.set()

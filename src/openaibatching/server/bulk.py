@@ -28,8 +28,7 @@ from openaibatching.server.model import Call, Request
 from openaibatching.server.roll import Roll
 
 LINES_AT_ONCE = 256
-BYTES_AT_ONCE = 250_000
-"""What is stored at once is in the way of the calls of others for so long."""
+BYTES_AT_ONCE = 500_000
 COMMITS_AT_ONCE = 2
 """The next portion is on its way to the database while the last one is on its way to the disk."""
 ENVELOPE_BYTES_MAX = 65_536
@@ -72,7 +71,7 @@ async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll, waits
     traceparent = door.traceparent(http)
     failure: errors.Refusal | None = None
     try:
-        async for lines in _portions(http, settings.request_bytes_max):
+        async for lines in _portions(door, http):
             if failure is not None:
                 continue
             # In a thread: no other caller should wait for these milliseconds.
@@ -109,7 +108,11 @@ class _Storing:
         calls, refused = await self._door.admit(calls)
         if refused:
             entries = [_refuse(entry, refused) for entry in entries]
-        self._tasks.append((entries, asyncio.create_task(self._door.acceptor.store(calls))))
+        self._tasks.append((entries, asyncio.create_task(self._store(calls))))
+
+    async def _store(self, calls: Sequence[Call]) -> dict[uuid.UUID, Request]:
+        async with self._door.ctx.database.turns.take():
+            return await self._door.acceptor.store(calls)
 
     async def finish(self) -> None:
         """Note the rest. Raises what storing it raised."""
@@ -147,16 +150,17 @@ def _understand(
     return [bulk_lines.read_line(settings, tenant, line) for line in lines]
 
 
-async def _portions(http: HttpRequest, body_bytes_max: int) -> AsyncIterator[list[bytes | None]]:
+async def _portions(door: Door, http: HttpRequest) -> AsyncIterator[list[bytes | None]]:
     """The lines of the body, a few hundred at a time; None for one that is too long."""
-    lines = Lines(body_bytes_max + ENVELOPE_BYTES_MAX)
+    lines = Lines(door.ctx.settings.request_bytes_max + ENVELOPE_BYTES_MAX)
+    part = door.ctx.database.turns.part
     portion: list[bytes | None] = []
     size = 0
     async for chunk in incoming.chunks(http):
         for line in lines.feed(chunk):
             portion.append(line)
             size += len(line or b"")
-            if len(portion) >= LINES_AT_ONCE or size >= BYTES_AT_ONCE:
+            if len(portion) >= part(LINES_AT_ONCE) or size >= part(BYTES_AT_ONCE):
                 yield portion
                 portion, size = [], 0
     portion.extend(lines.end())

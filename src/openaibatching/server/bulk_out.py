@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 from openaibatching.server import bulk_lines, errors, replies, store
 from openaibatching.server.accept import OUTAGE_S_MAX
@@ -82,11 +83,13 @@ class _Reader:
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._turns = door.ctx.database.turns
         self._outage_s = OUTAGE_S_MAX
 
     async def answer(self, entries: Iterable[Entry]) -> AsyncIterator[bytes]:
         """The output lines of these entries, in their order."""
-        for portion in _portions(entries):
+        for portion in self._portions(entries):
+            await asyncio.sleep(0)  # others have their turn, even if nothing has to be waited for
             try:
                 by_id = await self._read(portion)
             except errors.DatabaseUnavailable as error:
@@ -107,12 +110,19 @@ class _Reader:
                     lines.append(self._line(entry, request))
             yield b"".join(lines)
 
+    def _portions(self, entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
+        left = iter(entries)
+        while portion := list(islice(left, self._turns.part(READ_AT_ONCE))):
+            yield portion
+
     async def _read(self, entries: Iterable[Entry]) -> dict[uuid.UUID, Request]:
         ids = _ids(entry for entry in entries if entry.request is None)
         if not ids:
             return {}
         query = partial(store.read_requests, ids=list(ids))
-        return {request.id: request for request in await self._door.read(query, self._outage_s)}
+        async with self._turns.take():
+            found = await self._door.read(query, self._outage_s)
+        return {request.id: request for request in found}
 
     async def _large(self, entry: Entry, request: Request) -> bytes:
         try:
@@ -131,14 +141,3 @@ class _Reader:
         eta = self._door.eta(request)
         reply = replies.reply(request, self._door.ctx.settings.batch_poll_s, eta)
         return bulk_lines.answered(entry, request.id, reply)
-
-
-def _portions(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
-    portion: list[Entry] = []
-    for entry in entries:
-        portion.append(entry)
-        if len(portion) == READ_AT_ONCE:
-            yield portion
-            portion = []
-    if portion:
-        yield portion

@@ -40,7 +40,7 @@ log = journal.get()
 
 RESULTS_AT_ONCE = 2000
 RESULT_BYTES_AT_ONCE = 1_000_000
-"""They are in the way of the calls at the door for so long, and in memory more than once."""
+"""They are in memory more than once."""
 RESULT_LINE_BYTES_MAX = 512_000_000
 """OpenAI's largest file; a longer line cannot be one."""
 DOWNLOADS_MAX = 3
@@ -125,6 +125,7 @@ async def _outcomes(
 ) -> AsyncGenerator[list[results.Outcome], None]:
     """What the file tells, as many at a time as one statement stores."""
     lines = Lines(RESULT_LINE_BYTES_MAX)
+    part = ctx.database.turns.part
     chunk: list[results.Outcome] = []
     size = 0
 
@@ -147,7 +148,7 @@ async def _outcomes(
         async for data in stream:
             for line in lines.feed(data):
                 take(line)
-            if len(chunk) >= RESULTS_AT_ONCE or size >= RESULT_BYTES_AT_ONCE:
+            if len(chunk) >= part(RESULTS_AT_ONCE) or size >= part(RESULT_BYTES_AT_ONCE):
                 yield chunk
                 chunk, size = [], 0
         for line in lines.end():
@@ -164,7 +165,7 @@ async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]
             first[outcome.id] = outcome
     if not first:
         return
-    async with ctx.database.transaction() as conn:
+    async with ctx.database.turns.take(), ctx.database.transaction() as conn:
         owed = await store.read_attempts(conn, batch, list(first))
         rows = [
             results.settle(

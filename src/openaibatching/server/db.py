@@ -22,6 +22,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from openaibatching.server import journal
 from openaibatching.server.errors import ConfigError, DatabaseUnavailable
+from openaibatching.server.turns import Turns
 
 log = journal.get()
 
@@ -137,6 +138,7 @@ class Database:
 
     def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self.url = url
+        self.turns = Turns()
         self._pool = AsyncConnectionPool(
             url,
             open=False,

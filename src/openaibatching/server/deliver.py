@@ -86,7 +86,7 @@ class Deliverer:
             looked_at = loop.time()
             found: list[uuid.UUID] = []
             with suppress(DatabaseUnavailable):  # looked at again
-                async with self._database.statement() as conn:
+                async with self._database.turns.take(), self._database.statement() as conn:
                     found = await store.which_finished(conn, list(left))
             took_s = loop.time() - looked_at
             left -= set(found)

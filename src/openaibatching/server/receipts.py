@@ -85,6 +85,11 @@ def realtime_usd(model: str, tokens: Tokens | None) -> Decimal | None:
     return price(tokens)
 
 
+def load_prices() -> None:
+    """Read the list of prices, at a time when nobody waits: the first use takes 20 ms."""
+    context_window("")
+
+
 @lru_cache(MODELS_MAX)
 def context_window(model: str) -> int | None:
     """How many tokens the model takes and gives at most; None where the list does not say."""

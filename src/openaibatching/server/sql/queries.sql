@@ -358,22 +358,29 @@ returning pg_notify('openaibatching', 'submitted');
 -- request: in_progress -> failed
 -- request: in_progress -> queued
 -- A second result for the same request changes nothing. `refund`: OpenAI did not execute it.
+-- Found by their ids (offset 0), and then by their keys: a planner that sees that they are of one batch,
+-- and open, reads all of that batch for each part of its answers.
 with given as (
   select * from unnest(%(ids)b::uuid[], %(states)b::text[], %(status_codes)b::int[],
                        %(upstream_ids)b::text[], %(answers)b::bytea[], %(realtimes)b::numeric[])
        as t(id, state, status_code, upstream_id, answer, realtime)
+), owed as materialized (
+  select r.seq, r.state as old_state, given.*
+    from given
+   cross join lateral (select * from request where request.id = given.id offset 0) as r
+   where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
 ), moved as (
   update request r
-     set state = given.state,
-         batch_id = case when given.state = 'queued' then null else r.batch_id end,
+     set state = owed.state,
+         batch_id = case when owed.state = 'queued' then null else r.batch_id end,
          attempts = r.attempts - %(refund)s::int,
-         status_code = coalesce(given.status_code, r.status_code),
-         upstream_id = given.upstream_id,
-         finished_at = case when given.state <> 'queued'
+         status_code = coalesce(owed.status_code, r.status_code),
+         upstream_id = owed.upstream_id,
+         finished_at = case when owed.state <> 'queued'
                             then coalesce(%(now)s::timestamptz, now()) end
-    from given
-   where r.id = given.id and r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
-  returning r.seq, r.state, given.answer, given.realtime
+    from owed
+   where r.seq = owed.seq and r.state = owed.old_state
+  returning r.seq, r.state, owed.answer, owed.realtime
 ), answered as (
   update payload p set answer = moved.answer, realtime = moved.realtime
     from moved where p.seq = moved.seq and moved.answer is not null
