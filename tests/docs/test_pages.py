@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -157,6 +158,8 @@ def run_block(place: Place, shell: Shell, block: Block, names: dict[str, Any]) -
 HOW = "give it a language that a test can run, or say in NOT_RUN of tests/docs/pages.py why not"
 
 
+# The examples leave their clients open, as their users do: those sockets end with the names.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("page", HERE)
 def test_every_block_of_the_page_runs_as_it_stands(
     page: str, place: Place, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +181,8 @@ def test_every_block_of_the_page_runs_as_it_stands(
                 run_block(place, shell, block, names)
     finally:
         shell.close()
+        names.clear()
+        gc.collect()
 
 
 @pytest.mark.parametrize(("what", "why"), sorted(not_run()))

@@ -200,7 +200,12 @@ async def test_another_tenant_sees_neither_batches_nor_costs_nor_events(lively: 
 async def test_a_request_tells_its_whole_story(lively: Door) -> None:
     done = await ask(lively, chat("tell me everything"), **WAIT)
     name = done["batching"]["id"]
-    story = (await got(lively, f"/v1/requests/{name}/events"))["data"]
+
+    async def to_the_end() -> list[dict[str, Any]] | None:  # the answer comes before the books close
+        steps: list[dict[str, Any]] = (await got(lively, f"/v1/requests/{name}/events"))["data"]
+        return steps if any(step["to"] == "collected" for step in steps) else None
+
+    story = await until(to_the_end)
     own = [(step["from"], step["to"]) for step in story if step["of"] == "request"]
     assert own == [(None, "queued"), ("queued", "in_progress"), ("in_progress", "completed")]
     batch = [step["to"] for step in story if step["of"] == "batch"]
