@@ -201,7 +201,7 @@ async def test_a_request_tells_its_whole_story(lively: Door) -> None:
     done = await ask(lively, chat("tell me everything"), **WAIT)
     name = done["batching"]["id"]
 
-    async def to_the_end() -> list[dict[str, Any]] | None:  # the answer comes before the books close
+    async def to_the_end() -> list[dict[str, Any]] | None:  # the answer is there earlier
         steps: list[dict[str, Any]] = (await got(lively, f"/v1/requests/{name}/events"))["data"]
         return steps if any(step["to"] == "collected" for step in steps) else None
 
