@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psycopg
+import pytest
 
 from openaibatching.server import bulk_lines, bulk_out, errors
 from openaibatching.server import door as server_door
 from openaibatching.server.budget import Budget
+from openaibatching.server.bulk import LINES_AT_ONCE
 from openaibatching.server.model import ID_PREFIX
 from openaibatching.server.roll import Roll
+from openaibatching.server.turns import SMALLER, Turns
 from support.door import WAIT, Door, refused
 from support.steps import chat
 from support.wire import Wire
@@ -243,11 +247,10 @@ async def test_lines_are_stored_as_they_arrive_and_a_cut_connection_keeps_them(
     assert await most_of_it()
 
 
-async def test_a_long_reply_that_waits_for_nothing_lets_others_have_their_turns(
-    quiet: Door, tmp_path: Path
-) -> None:
-    service = quiet.service
-    door = server_door.Door(
+def door_of(door: Door) -> server_door.Door:
+    """What the server's handlers work with."""
+    service = door.service
+    return server_door.Door(
         service.ctx,
         service._keyring,
         service._acceptor,
@@ -255,6 +258,79 @@ async def test_a_long_reply_that_waits_for_nothing_lets_others_have_their_turns(
         service._forecaster,
         Budget(service.database, {}),
     )
+
+
+def turns_of(door: Door, monkeypatch: pytest.MonkeyPatch) -> Turns:
+    """The server's, on a clock that stands: one single call is enough for the whole test."""
+    turns = Turns(lambda: 0.0)
+    monkeypatch.setattr(door.service.database, "turns", turns)
+    return turns
+
+
+async def somebody_waits(turns: Turns) -> bool:
+    return bool(turns._one._waiters)
+
+
+async def test_after_a_single_call_lines_are_stored_in_smaller_portions(
+    quiet: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns_of(quiet, monkeypatch)
+    await quiet.client.post(CHAT, json=chat("bulk part alone"))
+    before = quiet.rows("default")
+    wire = await Wire.to(quiet.service)
+    head = {"Authorization": f"Bearer {KEY}", "Content-Length": "1000000000"} | JSONL
+    await wire.head("POST", "/v1/requests", list(head.items()))
+    await wire.send(jsonl(*(line(f"c{n}", chat(f"bulk part {n}")) for n in range(100))))
+
+    async def a_small_one() -> bool:
+        return quiet.rows("default") == before + LINES_AT_ONCE // SMALLER
+
+    await until(a_small_one)
+    wire.abort()
+
+
+async def test_after_a_single_call_lines_are_stored_when_it_is_their_turn(
+    quiet: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = turns_of(quiet, monkeypatch)
+    await quiet.client.post(CHAT, json=chat("bulk turn alone"))
+    before = quiet.rows("default")
+
+    async with turns.take():
+        posting = asyncio.create_task(post(quiet, line("c", chat("bulk turn"))))
+        await until(partial(somebody_waits, turns))
+        assert quiet.rows("default") == before
+    [output] = await posting
+    assert output["response"]["status_code"] == 202
+    assert quiet.rows("default") == before + 1
+
+
+async def test_after_a_single_call_answers_are_stored_and_given_out_when_it_is_their_turn(
+    lively: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = turns_of(lively, monkeypatch)
+    turns.called()
+    async with turns.take():
+        asking = asyncio.create_task(lively.answered(chat("bulk turn of answers"), CHAT))
+        await until(partial(somebody_waits, turns))
+        assert not asking.done()
+    assert (await asking).json()["has_completed"]
+    again = line("c", chat("bulk turn of answers"))
+    door = door_of(lively)
+    answered = bulk_lines.read_line(lively.service.settings, "default", jsonl(again))[0]
+    roll = Roll(lively.service.settings.spool_dir)
+    roll.write([answered])
+    async with turns.take():
+        giving = asyncio.ensure_future(anext(bulk_out.in_order(door, roll, 0.0)))
+        await until(partial(somebody_waits, turns))
+        assert not giving.done()
+    assert json.loads(await giving)["response"]["status_code"] == 200
+
+
+async def test_a_long_reply_that_waits_for_nothing_lets_others_have_their_turns(
+    quiet: Door, tmp_path: Path
+) -> None:
+    door = door_of(quiet)
     roll = Roll(tmp_path)
     roll.write([bulk_lines.refuse(bulk_lines.Entry(b"null"), errors.NotFound())] * 2000)
     others = portions = 0

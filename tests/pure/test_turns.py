@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from openaibatching.server.turns import CALLED_S, SMALLER, Turns
 
 
@@ -57,8 +59,8 @@ async def test_a_while_after_the_last_call_it_is_as_before() -> None:
 async def test_a_part_that_fails_gives_its_turn_away() -> None:
     turns = Turns(Clock())
     turns.called()
-    try:
+    with pytest.raises(ConnectionError):
         async with turns.take():
             raise ConnectionError
-    except ConnectionError:
+    async with asyncio.timeout(10):
         assert await at_once(turns) == 1
