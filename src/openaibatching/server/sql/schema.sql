@@ -1,4 +1,4 @@
--- version: 3
+-- version: 1
 --
 -- The heart of openaibatching: two nouns, a request and a batch, and how they travel.
 --
@@ -392,4 +392,4 @@ create trigger changed after insert or update or delete on api_key
 create trigger wished after insert or update on flush
   for each statement execute function flush_wished();
 
-insert into meta (version) values (3);
+insert into meta (version) values (1);
