@@ -38,8 +38,12 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "turns db store model_limits money reports keys rows embedded upstream tracing",
     ),
     ("what was read, in words", False, "situation"),
-    ("what a step is given", True, "context doubles"),
-    ("the flow: no step imports another", False, "accept form submit watch collect deliver"),
+    ("what a step is given", True, "context doubles settle token_limits"),
+    (
+        "the flow: no step imports another",
+        False,
+        "accept form submit watch refused collect cleanup deliver",
+    ),
     (
         "who calls the flow",
         True,

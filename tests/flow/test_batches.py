@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from openaibatching.server import reports, store
-from openaibatching.server.collect import _read_files, clean_one, collect_one
+from openaibatching.server.cleanup import clean_one
+from openaibatching.server.collect import _read_files, collect_one
 from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.context import Context
 from openaibatching.server.form import form_one

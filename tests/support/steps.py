@@ -9,17 +9,19 @@ from typing import Any
 
 from openaibatching.server import reports, store
 from openaibatching.server.call import CHAT, read_call
-from openaibatching.server.collect import clean_one, collect_one
+from openaibatching.server.cleanup import clean_one
+from openaibatching.server.collect import collect_one
 from openaibatching.server.context import Context
 from openaibatching.server.form import form_one
 from openaibatching.server.model import Call, Request
+from openaibatching.server.refused import refused_one
 from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.upstream import CALL_TIMEOUT_S, Upstream
 from openaibatching.server.watch import watch_one
 from openaibatching.simulator import Simulator, running
 from support.world import Clock
 
-STEPS = (form_one, upload_one, create_one, watch_one, collect_one, clean_one)
+STEPS = (form_one, upload_one, create_one, watch_one, refused_one, collect_one, clean_one)
 ROUNDS_MAX = 2000
 """Only what stands still for good takes so many: some faults strike one batch many times over."""
 ROUND_S = 30.0

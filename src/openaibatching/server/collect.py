@@ -1,40 +1,18 @@
-"""Collect: an ended batch's answers reach their requests, its books are balanced, and what it
-left upstream is deleted."""
+"""Collect: the answers of an ended batch reach their requests, and its books are balanced."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
 
-from openaibatching.server import (
-    doubles,
-    journal,
-    model_limits,
-    money,
-    receipts,
-    refusal,
-    reports,
-    results,
-    store,
-)
+from openaibatching.server import journal, results, settle, store
 from openaibatching.server.context import Context, backoff_s
-from openaibatching.server.db import Connection
-from openaibatching.server.errors import DatabaseUnavailable, UpstreamDenied, UpstreamError
+from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.lines import Lines
-from openaibatching.server.model import (
-    NO_TOKENS,
-    Batch,
-    Books,
-    Result,
-    Tokens,
-    Unanswered,
-    file_name,
-)
-from openaibatching.server.upstream import TERMINAL, UpstreamBatch
+from openaibatching.server.model import Batch, Unanswered
 
 log = journal.get()
 
@@ -45,10 +23,6 @@ RESULT_LINE_BYTES_MAX = 512_000_000
 """OpenAI's largest file; a longer line cannot be one."""
 DOWNLOADS_MAX = 3
 FILE_GONE_TRIES = 20
-DOUBLE_ENDS_S = 60.0
-HOLD_S_MIN = 1.0
-ACCOUNT_HOLDS = 10
-WAITING_MAX = timedelta(hours=25)
 
 
 async def collect_one(ctx: Context) -> bool:
@@ -56,9 +30,6 @@ async def collect_one(ctx: Context) -> bool:
     async with ctx.lease(("ended",)) as batch:
         if batch is None:
             return False
-        if batch.upstream_status == "failed" and not (batch.output_file_id or batch.error_file_id):
-            await _resolve_refusal(ctx, batch)
-            return True
         try:
             broken = await _read_files(ctx, batch)
         except UpstreamError as error:
@@ -179,48 +150,8 @@ async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]
         ]
         if rows:
             tenants = {sent.id: sent.tenant for sent in owed.values()}
-            await _finish(ctx, conn, batch, rows, tenants)
-    await _trace(ctx, rows)
-
-
-async def _finish(
-    ctx: Context,
-    conn: Connection,
-    batch: Batch,
-    rows: Sequence[Result],
-    tenants: Mapping[uuid.UUID, str],
-    *,
-    refund: bool = False,
-) -> None:
-    """Store these results, what they cost, and what failed: all of it or nothing."""
-    await store.store_results(conn, ctx.server, batch, rows, refund=refund, now=ctx.now())
-    await money.add_spending(conn, batch, receipts.spent(rows, tenants), ctx.now())
-    await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
-
-
-async def _trace(ctx: Context, rows: Sequence[Result]) -> None:
-    """Make the spans of those that are traced. Their results are committed: nothing may fail."""
-    ended = [row for row in rows if row.state != "queued"]
-    if ctx.tracing is None or not ended:
-        return
-    with suppress(DatabaseUnavailable):
-        async with ctx.database.statement() as conn:
-            traced = await reports.read_traced(conn, [row.id for row in ended])
-        await ctx.tracing.finished(traced, ended)
-
-
-async def _close_books(ctx: Context, conn: Connection, batch: Batch) -> Books:
-    """The batch is done; what OpenAI charged for answers that nobody got is spent as well."""
-    books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
-    await _charge(ctx, conn, batch, books.unanswered)
-    return books
-
-
-async def _charge(ctx: Context, conn: Connection, batch: Batch, tokens: Tokens) -> None:
-    if tokens.input > 0 or tokens.output > 0:
-        shares = await money.read_shares(conn, batch)
-        lost = receipts.lost(batch.model, tokens, shares)
-        await money.add_spending(conn, batch, lost, ctx.now())
+            await settle.finish(ctx, conn, batch, rows, tenants)
+    await settle.trace(ctx, rows)
 
 
 async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
@@ -250,10 +181,10 @@ async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
         if rows:
             log.warning("answers_lost", **batch.names, missing=len(rows))
             await store.note_event(conn, batch, f"{len(rows)} requests without a line")
-            await _finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
-        books = await _close_books(ctx, conn, batch)
-    await _trace(ctx, rows)
-    _tell(batch, books)
+            await settle.finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
+        books = await settle.close_books(ctx, conn, batch)
+    await settle.trace(ctx, rows)
+    settle.report(batch, books)
 
 
 def _silence(batch: Batch, request: Unanswered) -> results.Outcome:
@@ -266,135 +197,3 @@ async def _note(ctx: Context, batch: Batch, note: str) -> None:
     log.warning("result_odd", **batch.names, detail=note)
     async with ctx.database.transaction() as conn:
         await store.note_event(conn, batch, note)
-
-
-# ----- refusals -----
-
-
-async def _resolve_refusal(ctx: Context, batch: Batch) -> None:
-    """OpenAI took none of it: the culprits fail, and the rest goes again without an attempt."""
-    async with ctx.database.transaction() as conn:
-        owed = await store.read_unanswered(conn, batch)
-        verdict = refusal.judge(batch.errors, len(owed))
-        if isinstance(verdict, refusal.TokenLimit):
-            verdict = await _learn(ctx, conn, batch, owed, verdict)
-        log.warning(
-            "batch_refused",
-            **batch.names,
-            verdict=type(verdict).__name__.lower(),
-            requests=len(owed),
-            codes=refusal.codes(batch.errors),
-        )
-        rows: list[Result] = []
-        if isinstance(verdict, refusal.Halve):
-            await store.split_batch(conn, ctx.server, batch, owed)
-            log.warning("batch_halved", **batch.names, requests=len(owed))
-        else:
-            reasons = verdict.reasons if isinstance(verdict, refusal.Culprits) else {}
-            rows = [_after_refusal(r, reasons.get(line)) for line, r in enumerate(owed)]
-            await _finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed}, refund=True)
-        if isinstance(verdict, refusal.Again):
-            hold_s = _hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
-            why = ", ".join(refusal.codes(batch.errors)) or None
-            await model_limits.hold_model(conn, batch.model, hold_s, why, ctx.now())
-            log.warning("model_held", model=batch.model, wait_s=hold_s)
-        books = await _close_books(ctx, conn, batch)
-    await _trace(ctx, rows)
-    _tell(batch, books)
-
-
-def _tell(batch: Batch, books: Books) -> None:
-    counts = {"completed": books.completed, "failed": books.failed, "requeued": books.requeued}
-    log.info("batch_collected", **batch.names, requests=batch.requests, **counts)
-    if books.requeued:
-        log.info("requests_requeued", **batch.names, requests=books.requeued)
-
-
-async def _learn(
-    ctx: Context,
-    conn: Connection,
-    batch: Batch,
-    owed: Sequence[Unanswered],
-    verdict: refusal.TokenLimit,
-) -> refusal.Verdict:
-    """Keep the limit, and see to it that no request waits for ever behind it.
-
-    OpenAI counts in its tokens and we in estimates. A refusal while none of the model's other
-    batches is upstream says that the estimate is too low (or that somebody else uses the
-    account), so a limit of our own goes below the told one until a batch fits; it grows again.
-    """
-    hold_s = _hold_s(ctx)
-    alone = await store.enqueued_tokens(conn, batch.model) == 0
-    if alone and len(owed) == 1 and _never_fits(batch, owed[0], verdict.tokens):
-        return refusal.judge_alone(batch.errors)
-    log.warning("limit_reached", **batch.names, told=verdict.tokens, wait_s=hold_s)
-    await model_limits.hold_model(conn, batch.model, hold_s, None, ctx.now())
-    if verdict.tokens is not None:
-        await model_limits.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
-        log.info("limit_learned", model=batch.model, tokens=verdict.tokens)
-    if alone:
-        if len(owed) == 1:
-            await store.defer_request(conn, owed[0].id, ctx.now())
-        if verdict.tokens is None or batch.tokens <= verdict.tokens:
-            lowered = max(1, batch.tokens // 2)
-            await model_limits.lower_limit(conn, batch.model, lowered, ctx.now())
-            log.warning("limit_lowered", model=batch.model, tokens=lowered)
-    return verdict
-
-
-def _never_fits(batch: Batch, request: Unanswered, limit: int | None) -> bool:
-    """Alone, and still too large; or alone and refused for longer than any batch can take."""
-    too_large = limit is not None and request.tokens > limit
-    return too_large or batch.now - request.created_at > WAITING_MAX
-
-
-def _hold_s(ctx: Context) -> float:
-    return max(HOLD_S_MIN, ctx.settings.batch_poll_s)
-
-
-def _after_refusal(request: Unanswered, reason: refusal.Reason | None) -> Result:
-    if reason is None:
-        return Result(request.id, "queued", None, None)
-    outcome = results.refused(request.id, reason.code, reason.message, reason.param)
-    return Result(request.id, "failed", outcome.status_code, outcome.answer, code=outcome.code)
-
-
-# ----- what is left upstream -----
-
-
-async def clean_one(ctx: Context) -> bool:
-    """Delete the files of at most one collected batch upstream; whether there was one."""
-    async with ctx.lease(("collected",)) as batch:
-        if batch is None:
-            return False
-        try:
-            others = await doubles.stop(ctx, batch) if batch.creates > 1 else []
-            if any(other.status not in TERMINAL for other in others):
-                await ctx.postpone(batch, DOUBLE_ENDS_S)
-                return True
-            for file_id in await _files(ctx, batch, others):
-                await ctx.upstream.delete_file(file_id)
-                async with ctx.database.transaction() as conn:
-                    await store.move_batch(conn, "forget_file", ctx.server, batch, file_id=file_id)
-        except UpstreamError as error:
-            wait_s = error.retry_after or backoff_s(batch.tries)
-            log.warning("cleanup_failed", **batch.names, **journal.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s, journal.trouble(error))
-            return True
-        async with ctx.database.transaction() as conn:
-            await store.move_batch(conn, "close_batch", ctx.server, batch, now=ctx.now())
-            for other in others:  # it was paid, too
-                await _charge(ctx, conn, batch, other.tokens or NO_TOKENS)
-        log.info("batch_closed", **batch.names)
-    return True
-
-
-async def _files(ctx: Context, batch: Batch, others: Sequence[UpstreamBatch]) -> list[str]:
-    """Every file of the batch and its doubles, with those of uploads that acted unseen."""
-    known = [batch.output_file_id, batch.error_file_id, batch.input_file_id]
-    for other in others:
-        known += [other.output_file_id, other.error_file_id]
-    stray: list[str] = []
-    if batch.uploads > 1 or batch.input_file_id is None:
-        stray = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)
-    return list(dict.fromkeys([*(f for f in known if f), *stray]))

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from openaibatching.server.model import BATCH_STATES
 from openaibatching.server.openapi_parts import Schema, object_, or_null, parameter, ref
 from openaibatching.server.openapi_replies import Codes, refusals, reply
 
@@ -210,13 +211,11 @@ def _stats() -> Schema:
 
 def _batch() -> Schema:
     counts = dict.fromkeys(("total", "completed", "failed"), _COUNT)
-    states = ("claimed", "uploading", "uploaded", "creating", "submitted", "ended", "collected",
-              "closed")  # fmt: skip
     members: dict[str, Schema] = {
         "object": {"const": "batch"},
         "id": {"type": "string", "format": "uuid"},
         "batch_id": or_null("string", description="OpenAI's id."),
-        "status": {"enum": list(states)},
+        "status": {"enum": list(BATCH_STATES)},
         "upstream_status": or_null("string", description="OpenAI's word."),
         "endpoint": _TEXT,
         "model": _TEXT,

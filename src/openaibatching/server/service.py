@@ -178,7 +178,7 @@ class Service:
             self._deliverer.finished()
         if payload in ("", "keys"):
             self._keyring.changed()
-        if payload in ("", "submitted", "ended"):
+        if payload in ("", "submitted", "refused", "ended"):
             self._forecaster.heard()
         self.worker.wake(payload)
 

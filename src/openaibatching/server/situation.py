@@ -99,7 +99,7 @@ def _first_end(forecast: Forecast, now: datetime, model: str | None = None) -> d
 
 def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
     """The object of GET /v1/batches/{id}."""
-    known = row.state in ("ended", "collected", "closed")
+    known = row.state in ("refused", "ended", "collected", "closed")
     end = forecast.of_batch(row.upstream_id, now) if row.upstream_id and not known else None
     return {
         "object": "batch",
@@ -135,6 +135,7 @@ _DOING = {
     "uploading": "Its file is being uploaded.",
     "uploaded": "Its file is at OpenAI; the batch is about to be created.",
     "creating": "It is being created; a creation without an answer is looked for at OpenAI first.",
+    "refused": "OpenAI refused it; what follows is being decided.",
     "ended": "OpenAI has ended it; its answers are being read.",
     "collected": "All is answered; its files at OpenAI are being deleted.",
 }

@@ -42,43 +42,52 @@ async def watch_one(ctx: Context) -> bool:
             log.warning("poll_failed", **batch.names, **journal.said(error), wait_s=wait_s)
             await ctx.postpone(batch, wait_s, journal.trouble(error))
             return True
-        async with ctx.database.transaction() as conn:
-            if seen.status in TERMINAL:
-                log.info("batch_ended", **batch.names, status=seen.status)
-                if seen.status != "failed" and await model_limits.raise_limit(conn, batch):
-                    log.info("limit_raised", model=batch.model, tokens=batch.tokens)
-                await store.move_batch(
-                    conn,
-                    "end_batch",
-                    ctx.server,
-                    batch,
-                    status=seen.status,
-                    output_file_id=seen.output_file_id,
-                    error_file_id=seen.error_file_id,
-                    errors=seen.errors,
-                    completed=seen.completed,
-                    failed=seen.failed,
-                    **token_columns(seen.tokens),
-                    now=ctx.now(),
-                )
-            else:
-                wait = poll_wait_s(ctx.settings.batch_poll_s, batch.tries)
-                await store.move_batch(
-                    conn,
-                    "note_status",
-                    ctx.server,
-                    batch,
-                    status=seen.status,
-                    completed=seen.completed,
-                    failed=seen.failed,
-                    wait=timedelta(seconds=wait),
-                    turn=batch.next_at,
-                    now=ctx.now(),
-                )
+        await _note(ctx, batch, seen)
         if seen.status in TERMINAL and batch.submitted_at is not None:
             took = batch.now - batch.submitted_at
             counted.BATCH_DURATION.labels(seen.status).observe(took.total_seconds())
     return True
+
+
+async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
+    """Write down what was seen of the batch, and give it back."""
+    async with ctx.database.transaction() as conn:
+        if seen.status == "failed" and not (seen.output_file_id or seen.error_file_id):
+            log.info("batch_ended", **batch.names, status=seen.status)
+            await store.move_batch(
+                conn, "refuse_batch", ctx.server, batch, errors=seen.errors, now=ctx.now()
+            )
+        elif seen.status in TERMINAL:
+            log.info("batch_ended", **batch.names, status=seen.status)
+            if await model_limits.raise_limit(conn, batch):
+                log.info("limit_raised", model=batch.model, tokens=batch.tokens)
+            await store.move_batch(
+                conn,
+                "end_batch",
+                ctx.server,
+                batch,
+                status=seen.status,
+                output_file_id=seen.output_file_id,
+                error_file_id=seen.error_file_id,
+                errors=seen.errors,
+                completed=seen.completed,
+                failed=seen.failed,
+                **token_columns(seen.tokens),
+                now=ctx.now(),
+            )
+        else:
+            await store.move_batch(
+                conn,
+                "note_status",
+                ctx.server,
+                batch,
+                status=seen.status,
+                completed=seen.completed,
+                failed=seen.failed,
+                wait=timedelta(seconds=poll_wait_s(ctx.settings.batch_poll_s, batch.tries)),
+                turn=batch.next_at,
+                now=ctx.now(),
+            )
 
 
 async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:

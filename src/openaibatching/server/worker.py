@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 
 from openaibatching.server import journal, reports, store
-from openaibatching.server.collect import clean_one, collect_one
+from openaibatching.server.cleanup import clean_one
+from openaibatching.server.collect import collect_one
 from openaibatching.server.config import LEASE_S, Settings
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.errors import DatabaseUnavailable, LeaseLost
 from openaibatching.server.form import form_one
+from openaibatching.server.refused import refused_one
 from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.watch import watch_one
 
@@ -33,6 +35,7 @@ STEPS: tuple[tuple[Step, tuple[str, ...], int], ...] = (
     (upload_one, ("claimed", "uploading"), 2),
     (create_one, ("uploaded", "creating"), 2),
     (watch_one, ("submitted",), 2),
+    (refused_one, ("refused",), 1),
     (collect_one, ("ended",), 2),
     (clean_one, ("collected",), 1),
 )

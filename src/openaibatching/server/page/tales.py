@@ -21,11 +21,13 @@ STEPS: dict[tuple[str, str | None, str | None], str] = {
     ("batch", "claimed", "uploading"): "Its file is uploaded to OpenAI.",
     ("batch", "uploading", "uploading"): "Its file is uploaded again.",
     ("batch", "uploading", "uploaded"): "OpenAI has the file.",
-    ("batch", "uploading", "ended"): "OpenAI refused the file.",
+    ("batch", "uploading", "refused"): "OpenAI refused the file.",
     ("batch", "uploaded", "creating"): "OpenAI is asked to make the batch.",
     ("batch", "creating", "uploaded"): "It certainly did not, and will be asked again.",
     ("batch", "creating", "submitted"): "OpenAI has the batch.",
-    ("batch", "creating", "ended"): "OpenAI refused the batch.",
+    ("batch", "creating", "refused"): "OpenAI refused the batch.",
+    ("batch", "submitted", "refused"): "OpenAI's validation refused it.",
+    ("batch", "refused", "collected"): "The refusal is settled.",
     ("batch", "submitted", "ended"): "OpenAI has finished with it.",
     ("batch", "ended", "collected"): "All its answers are stored.",
     ("batch", "collected", "closed"): "Its files at OpenAI are deleted.",
@@ -41,7 +43,7 @@ def step(of: str, old: str | None, new: str | None) -> str:
 
 def has_news(new: str | None) -> bool:
     """Whether a step's note is news: OpenAI's status is, where it may have changed."""
-    return new in (None, "submitted", "ended")
+    return new in (None, "submitted", "refused", "ended")
 
 
 def error(answer: bytes | None) -> str:

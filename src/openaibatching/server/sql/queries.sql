@@ -295,14 +295,15 @@ update batch
 returning id;
 
 -- name: refuse_batch
--- batch: uploading -> ended
--- batch: creating -> ended
--- OpenAI refused the file or the batch at once: collect treats it like a failed validation.
+-- batch: uploading -> refused
+-- batch: creating -> refused
+-- batch: submitted -> refused
+-- OpenAI refused the file, the batch, or at its validation what is in it: nothing was executed.
 update batch
-   set state = 'ended', tries = 0, trouble = null, upstream_status = 'failed', errors = %(errors)s::bytea,
+   set state = 'refused', tries = 0, trouble = null, upstream_status = 'failed', errors = %(errors)s::bytea,
        ended_at = coalesce(%(now)s::timestamptz, now()), lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
-   and state in ('uploading', 'creating')
+   and state in ('uploading', 'creating', 'submitted')
 returning id;
 
 -- name: read_input_file
@@ -396,7 +397,7 @@ update batch
        output_tokens = output_tokens - %(output_tokens)s::bigint,
        reasoning_tokens = reasoning_tokens - %(reasoning_tokens)s::bigint
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
-   and state = 'ended'
+   and state in ('refused', 'ended')
 returning id;
 
 -- name: read_attempts
@@ -431,10 +432,11 @@ returning id;
 
 -- name: finish_collect
 -- batch: ended -> collected
+-- batch: refused -> collected
 update batch set state = 'collected', tries = 0, trouble = null, next_at = coalesce(%(now)s::timestamptz, now()),
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
-   and state = 'ended'
+   and state in ('refused', 'ended')
 returning completed, failed, requeued, coalesce(input_tokens, 0), coalesce(cached_tokens, 0),
           coalesce(output_tokens, 0), coalesce(reasoning_tokens, 0);
 

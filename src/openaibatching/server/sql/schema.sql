@@ -30,7 +30,8 @@ create table batch (
   id              uuid primary key default gen_random_uuid(),
   parent_id       uuid,                        -- the refused batch that this one is a half of
   state           text not null check (state in ('claimed', 'uploading', 'uploaded', 'creating',
-                                                 'submitted', 'ended', 'collected', 'closed')),
+                                                 'submitted', 'refused', 'ended', 'collected',
+                                                 'closed')),
   endpoint        text not null,
   model           text not null,
   requests        int not null check (requests > 0),

@@ -1,0 +1,62 @@
+"""Settle: results are stored, with what they cost and what failed; a batch's books are closed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from openaibatching.server import journal, money, receipts, reports, store
+from openaibatching.server.context import Context
+from openaibatching.server.db import Connection
+from openaibatching.server.errors import DatabaseUnavailable
+from openaibatching.server.model import Batch, Books, Result, Tokens
+
+log = journal.get()
+
+
+async def finish(
+    ctx: Context,
+    conn: Connection,
+    batch: Batch,
+    rows: Sequence[Result],
+    tenants: Mapping[uuid.UUID, str],
+    *,
+    refund: bool = False,
+) -> None:
+    """Store these results, what they cost, and what failed: all of it or nothing."""
+    await store.store_results(conn, ctx.server, batch, rows, refund=refund, now=ctx.now())
+    await money.add_spending(conn, batch, receipts.spent(rows, tenants), ctx.now())
+    await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
+
+
+async def trace(ctx: Context, rows: Sequence[Result]) -> None:
+    """Make the spans of those that are traced. Their results are committed: nothing may fail."""
+    ended = [row for row in rows if row.state != "queued"]
+    if ctx.tracing is None or not ended:
+        return
+    with suppress(DatabaseUnavailable):
+        async with ctx.database.statement() as conn:
+            traced = await reports.read_traced(conn, [row.id for row in ended])
+        await ctx.tracing.finished(traced, ended)
+
+
+async def close_books(ctx: Context, conn: Connection, batch: Batch) -> Books:
+    """The batch is done; what OpenAI charged for answers that nobody got is spent as well."""
+    books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
+    await charge(ctx, conn, batch, books.unanswered)
+    return books
+
+
+async def charge(ctx: Context, conn: Connection, batch: Batch, tokens: Tokens) -> None:
+    if tokens.input > 0 or tokens.output > 0:
+        shares = await money.read_shares(conn, batch)
+        lost = receipts.lost(batch.model, tokens, shares)
+        await money.add_spending(conn, batch, lost, ctx.now())
+
+
+def report(batch: Batch, books: Books) -> None:
+    counts = {"completed": books.completed, "failed": books.failed, "requeued": books.requeued}
+    log.info("batch_collected", **batch.names, requests=batch.requests, **counts)
+    if books.requeued:
+        log.info("requests_requeued", **batch.names, requests=books.requeued)
