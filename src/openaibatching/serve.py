@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
         prog="openaibatching serve",
         description="Run the service. Every flag is also an environment variable; a flag wins.",
         epilog="From the environment only: "
-        + ", ".join(name.upper() for name in config.SECRETS) + ".",
+        + ", ".join(name.upper() for name in config.SECRETS)
+        + ". Each of these can be in a file, which NAME_FILE names.",
     )  # fmt: skip
     for name, field in config.Settings.model_fields.items():
         if name not in config.SECRETS:

@@ -96,6 +96,29 @@ def test_a_key_that_is_none(
     assert "BATCH_SERVER_API_KEY" in refused(source, "-o", out)
 
 
+def test_a_key_in_a_file(
+    refused: Refused, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    monkeypatch.setenv("BATCH_SERVER_API_KEY_FILE", str(file))
+    told = refused(source, "-o", out)
+    assert told.startswith("BATCH_SERVER_API_KEY and BATCH_SERVER_API_KEY_FILE are both set")
+    monkeypatch.delenv("BATCH_SERVER_API_KEY")
+    assert refused(source, "-o", out).startswith(
+        f"BATCH_SERVER_API_KEY_FILE: {file} cannot be read"
+    )
+    file.write_bytes(b"\n")
+    assert refused(source, "-o", out) == f"BATCH_SERVER_API_KEY_FILE: {file} is empty"
+    file.write_bytes(b"k\n")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert Request(scope).headers["authorization"] == "Bearer k"
+        await JSONResponse({}, 418)(scope, receive, send)
+
+    with serving(app) as url:
+        assert refused(source, "-o", out, "--batch-server-url", url).startswith(f"{url} is no")
+
+
 @pytest.mark.parametrize("url", ["localhost:9487", "ftp://b", "http://"])
 def test_a_url_that_is_none(refused: Refused, source: Path, out: Path, url: str) -> None:
     refused(source, "-o", out, "--batch-server-url", url)

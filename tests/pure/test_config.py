@@ -9,14 +9,15 @@ import pytest
 
 from openaibatching import demo
 from openaibatching.serve import parser
-from openaibatching.server.config import SECRETS, Settings, load, parse_keys
+from openaibatching.server.config import SECRETS, Settings, load, load_database, parse_keys
 from openaibatching.server.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+        for variable in (name.upper(), f"{name.upper()}_FILE"):
+            monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
 
 
@@ -97,6 +98,7 @@ def test_every_setting_but_the_secrets_has_a_flag() -> None:
         ("BATCH_SERVER_API_KEY", ","),
         ("POSTGRES_URL", "postgre://user:hidden-password@host/db"),
         ("POSTGRES_URL", "nonsense"),
+        ("POSTGRES_URL", "mysql://user:hidden-password@host/db"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable(
@@ -118,18 +120,90 @@ def test_every_bad_value_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("given", "used"),
     [
-        "postgresql://u:p@h:5432/db?sslmode=require",
-        "postgres://h/db",
-        "host=h dbname=db",
-        "postgresql:///db?host=/tmp",
+        ("https://api.openai.com", "https://api.openai.com/v1"),
+        ("https://api.openai.com/", "https://api.openai.com/v1"),
+        ("https://eu.api.openai.com\n", "https://eu.api.openai.com/v1"),
+        ("https://api.openai.com/v1/", "https://api.openai.com/v1/"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("https://gateway.example.com/openai", "https://gateway.example.com/openai"),
+        ("https://notapi.openai.com", "https://notapi.openai.com"),
     ],
 )
-def test_any_way_to_name_a_database_is_taken(url: str) -> None:
-    settings = load({"postgres_url": url})
-    assert settings.postgres_url is not None
-    assert settings.postgres_url.get_secret_value() == url
+def test_openais_own_host_is_asked_below_v1(given: str, used: str) -> None:
+    assert load({"openai_base_url": given}).openai_base_url == used
+
+
+@pytest.mark.parametrize("endpoint", ["/chat/completions", "/responses", "/files"])
+def test_a_base_url_that_is_an_endpoint_is_named(endpoint: str) -> None:
+    for host in ("https://api.openai.com/v1", "http://127.0.0.1:8080/v1"):
+        with pytest.raises(ConfigError, match=f"OPENAI_BASE_URL .* leave out {endpoint}, "):
+            load({"openai_base_url": f"{host}{endpoint}/"})
+
+
+def in_file(monkeypatch: pytest.MonkeyPatch, path: Path, name: str, content: bytes) -> None:
+    path.write_bytes(content)
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(f"{name}_FILE", str(path))
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_may_be_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, start: bytes, end: bytes
+) -> None:
+    value = "postgresql://u:p@h/db" if name == "postgres_url" else "s3cret"
+    in_file(monkeypatch, tmp_path / "file", name.upper(), start + value.encode() + end)
+    assert getattr(load(), name).get_secret_value() == value
+    assert "s3cret" not in repr(load())
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_file_of_a_secret_that_is_none_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    variable = f"{name.upper()}_FILE"
+
+    def refusal() -> str:
+        with pytest.raises(ConfigError) as caught:
+            load()
+        message = str(caught.value)
+        assert message.count(variable) == 1
+        assert "\n" not in message
+        assert "s3cret" not in message
+        return message
+
+    for content, why in (
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"s3cret\xff", "is not UTF-8"),
+        (b"s3cret" * 20_000, "is too large"),
+    ):
+        in_file(monkeypatch, tmp_path / "file", name.upper(), content)
+        assert refusal().endswith(why) or why in refusal()
+    for path in (tmp_path, tmp_path / "none"):
+        monkeypatch.setenv(variable, str(path))
+        assert f"{path} cannot be read: " in refusal()
+    in_file(monkeypatch, tmp_path / "file", name.upper(), b"s3cret")
+    monkeypatch.setenv(name.upper(), "s3cret")
+    assert refusal() == f"{name.upper()} and {variable} are both set: set only one of them"
+
+
+def test_an_empty_name_of_a_file_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", "")
+    assert load().openai_api_key.get_secret_value() == "sk-x"
+
+
+def test_what_works_on_the_database_alone_reads_its_own_secret_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "none"))
+    in_file(monkeypatch, tmp_path / "url", "POSTGRES_URL", b"postgresql+psycopg://h/db")
+    url = load_database().postgres_url
+    assert url is not None
+    assert url.get_secret_value() == "postgresql://h/db"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])

@@ -11,10 +11,12 @@ from openai import DefaultAsyncHttpxClient, OpenAIError
 
 from openaibatching.client.options import DEFAULT_URL, api_url
 from openaibatching.commands.words import Away, CannotRun
+from openaibatching.secret_file import from_file
 
 HTTP: Any = import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 """httpx with openai 2, httpx2 with openai 3."""
 
+KEY = "BATCH_SERVER_API_KEY"
 CONNECT_S = 10.0
 TOO_BUSY = (408, 425, 429)
 OF_THE_KEY = (401, 403)
@@ -30,9 +32,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def address(url: str | None) -> tuple[str, str]:
     """The URL of the server's API, which ends in /v1, and its key. Raises CannotRun."""
-    key = os.environ.get("BATCH_SERVER_API_KEY", "").strip()
+    try:
+        key = (from_file(KEY) or os.environ.get(KEY, "")).strip()
+    except ValueError as error:
+        raise CannotRun(str(error)) from None
     if not key or not (key.isascii() and key.isprintable()):
-        raise CannotRun("set BATCH_SERVER_API_KEY in the environment to the batch server's key")
+        raise CannotRun(f"set {KEY} in the environment to the batch server's key")
     try:
         return api_url(url or os.environ.get("BATCH_SERVER_URL") or DEFAULT_URL), key
     except OpenAIError as error:

@@ -27,7 +27,10 @@ Work = Callable[[Server, argparse.Namespace], int]
 
 LIMIT, PAGE_MAX = 20, 100
 """How many a list shows if nothing is said, and how many the server gives at a time."""
-KEY = "BATCH_SERVER_API_KEY, from the environment only, is the server's key."
+KEY = (
+    "BATCH_SERVER_API_KEY, from the environment only, is the server's key; "
+    "BATCH_SERVER_API_KEY_FILE names a file that holds it."
+)
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:

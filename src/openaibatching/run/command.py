@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
         description="Send a batch input file to a batch server, and write the answers as they "
         "come, in whatever order. Run it again after an interruption, and it goes on: what is in "
         "the output file is not asked again.",
-        epilog="BATCH_SERVER_API_KEY, from the environment only, is the server's key. The exit "
+        epilog="BATCH_SERVER_API_KEY, from the environment only, is the server's key; "
+        "BATCH_SERVER_API_KEY_FILE names a file that holds it. The exit "
         "code is 0 if all lines succeeded, 1 if some failed, 2 if the run could not begin or go "
         "on, 130 if it was interrupted.",
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from openaibatching import secret_file
 from openaibatching.server.errors import ConfigError
+from openaibatching.server.postgres_url import libpq_form
 
 SECRETS = ("openai_api_key", "openai_webhook_secret", "batch_server_api_key", "postgres_url")
 
@@ -33,6 +33,11 @@ LEASE_S = 20.0
 """Seconds after which a batch whose server shows no sign of life goes to another server."""
 
 _HTTP_URL = TypeAdapter(AnyHttpUrl)
+# What is seen at the end of a base URL that was copied from an example of a call.
+_BELOW_BASE = (
+    "/responses", "/chat/completions", "/completions", "/embeddings", "/moderations",
+    "/images/generations", "/images/edits", "/batches", "/files", "/models",
+)  # fmt: skip
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
@@ -151,17 +156,38 @@ def load(flags: dict[str, Any] | None = None) -> Settings:
 
 def load_database(flags: dict[str, Any] | None = None) -> DatabaseSettings:
     """As `load`, of what says where the database is."""
-    settings = _read(DatabaseSettings, flags)
-    _check_database(settings)
-    return settings
+    return _read(DatabaseSettings, flags)
 
 
 def _read(kind: type[D], flags: dict[str, Any] | None) -> D:
     given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
     try:
-        return kind(**given)
+        return _in_our_forms(kind(**{**_from_files(kind), **given}))
     except ValidationError as error:
         raise ConfigError("; ".join(_say(e) for e in error.errors())) from None
+
+
+def _from_files(kind: type[DatabaseSettings]) -> dict[str, str]:
+    """The secrets of `kind` that are in files. Raises ConfigError."""
+    try:
+        found = {
+            name: secret_file.from_file(name.upper())
+            for name in SECRETS
+            if name in kind.model_fields
+        }
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _in_our_forms(settings: D) -> D:
+    """The same settings, with URLs as we use them. Raises ConfigError."""
+    changed: dict[str, Any] = {}
+    if settings.postgres_url is not None:
+        changed["postgres_url"] = SecretStr(libpq_form(settings.postgres_url.get_secret_value()))
+    if isinstance(settings, Settings):
+        changed["openai_base_url"] = _base_url(settings.openai_base_url)
+    return settings.model_copy(update=changed)
 
 
 def _say(error: Any) -> str:
@@ -177,8 +203,6 @@ def _check(settings: Settings) -> None:
     for name in ("openai_org_id", "openai_project_id"):
         if not _presentable(getattr(settings, name) or "unset"):
             raise ConfigError(f"{name.upper()} must be printable ASCII without spaces")
-    _check_base_url(settings.openai_base_url)
-    _check_database(settings)
     _ = settings.budgets
     if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
         raise ConfigError("SSL_CERTFILE and SSL_KEYFILE must be set together")
@@ -194,11 +218,6 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _check_database(settings: DatabaseSettings) -> None:
-    if settings.postgres_url is not None:
-        _check_postgres_url(settings.postgres_url.get_secret_value())
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -206,29 +225,26 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _check_base_url(url: str) -> None:
+def _base_url(given: str) -> str:
+    """The base URL as OpenAI's SDKs want it: OpenAI's own host serves nothing outside of /v1."""
+    url = given.strip()
     try:
-        _HTTP_URL.validate_python(url)
+        parsed = _HTTP_URL.validate_python(url)
     except ValidationError:
         raise ConfigError(
             "OPENAI_BASE_URL is not valid: it must look like https://host/v1"
         ) from None
-
-
-def _check_postgres_url(url: str) -> None:
-    # Here, because the message of a failed connection repeats a malformed one, password and all.
-    try:
-        parts = conninfo_to_dict(url)
-        # An "@" or "/" in the password moves the rest of it into another part.
-        elsewhere = f"{parts.get('host', '')}{parts.get('dbname', '')}"
-        valid = "@" not in elsewhere and re.fullmatch(r"[\d,]*", str(parts.get("port", "")))
-    except ProgrammingError:
-        valid = None
-    if not valid:
-        raise ConfigError(
-            "POSTGRES_URL is not valid: it must look like postgresql://user:password@host/database,"
-            " with special characters in the password percent-encoded"
-        ) from None
+    path = (parsed.path or "").rstrip("/")
+    for endpoint in _BELOW_BASE:
+        if path.endswith(endpoint):
+            raise ConfigError(
+                f"OPENAI_BASE_URL ends in an endpoint: leave out {endpoint}, it must look like "
+                "https://host/v1"
+            )
+    host = parsed.host or ""
+    if not path and not parsed.query and f".{host}".endswith(".api.openai.com"):
+        return f"{url.rstrip('/')}/v1"
+    return url
 
 
 def _presentable(key: str) -> bool:
