@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
     (
         "the rim: the database and OpenAI",
         True,
-        "turns db store model_limits money reports keys rows embedded upstream tracing",
+        "turns db store cancels model_limits money reports keys rows embedded upstream tracing",
     ),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles settle token_limits"),
@@ -100,11 +100,9 @@ PROMISED: dict[str, object] = {
 # What a process list must not show: environment only.
 NO_FLAGS = {"OPENAI_API_KEY", "OPENAI_WEBHOOK_SECRET", "BATCH_SERVER_API_KEY", "POSTGRES_URL"}
 
-# The only statements outside sql/: those that look at the schema before it is there, and
-# those that set up a connection.
+# The only statements outside sql/: those that look at the schema before it is there, and the one
+# that listens.
 SQL_IN_DB_PY = {
-    "set search_path = openaibatching",
-    "set idle_in_transaction_session_timeout = ",
     "select pg_advisory_xact_lock(%s)",
     "select to_regclass('openaibatching.meta')",
     "select version from openaibatching.meta",
@@ -247,6 +245,8 @@ def test_sql_is_only_in_sql_files() -> None:
 
 # ----- states -----
 
+STATEMENTS = db.sql_text("queries.sql") + db.sql_text("requests.sql")
+
 
 def test_the_states_of_the_schema_are_those_of_the_model() -> None:
     schema = db.sql_text("schema.sql")
@@ -258,14 +258,14 @@ def test_the_states_of_the_schema_are_those_of_the_model() -> None:
 
 
 def test_the_transitions_of_the_queries_are_those_of_the_model() -> None:
-    by_query = source.transitions_in_sql(db.sql_text("queries.sql"))
+    by_query = source.transitions_in_sql(STATEMENTS)
     assert {t for transitions in by_query.values() for t in transitions} == model.TRANSITIONS
 
 
 def test_a_transition_is_guarded_by_the_state_it_starts_from() -> None:
     unguarded = [
         (query, old, new)
-        for query, transitions in source.transitions_in_sql(db.sql_text("queries.sql")).items()
+        for query, transitions in source.transitions_in_sql(STATEMENTS).items()
         for _, old, new in transitions
         if old is not None
         and not re.search(

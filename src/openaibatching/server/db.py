@@ -21,7 +21,7 @@ from psycopg.rows import AsyncRowFactory, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from openaibatching.server import journal
-from openaibatching.server.errors import ConfigError, DatabaseUnavailable
+from openaibatching.server.errors import ConfigError, DatabaseConflict, DatabaseUnavailable
 from openaibatching.server.turns import Turns
 
 log = journal.get()
@@ -36,7 +36,6 @@ LOCK_CLASS = 9487
 CONNECTION_WAIT_S = 5.0
 """How long a caller waits for a free connection before it hears 503."""
 CONNECTIONS_MAX = 12
-PAUSE_MS_MAX = 10_000
 CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 5,
@@ -57,6 +56,9 @@ _OUTAGES = (
     psycopg.errors.ReadOnlySqlTransaction,
     PoolTimeout,
 )
+# Nothing of the transaction is left, and the same one again works
+# (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html).
+_CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
 def _load(text: str) -> dict[str, bytes]:
@@ -71,8 +73,9 @@ def sql_text(name: str) -> str:
     return resources.files("openaibatching.server").joinpath("sql", name).read_text("utf-8")
 
 
+SESSION = sql_text("session.sql").encode()
 QUERY_FILES = (
-    "queries.sql", "limits.sql", "money.sql", "reports.sql", "keys.sql", "page.sql",
+    "queries.sql", "requests.sql", "limits.sql", "money.sql", "reports.sql", "keys.sql", "page.sql",
 )  # fmt: skip
 QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
 """{name: statement} of these files; no name is in two of them (a test says so)."""
@@ -110,9 +113,12 @@ def struct_row(kind: type[S]) -> AsyncRowFactory[S]:
 
 @asynccontextmanager
 async def outages_named() -> AsyncIterator[None]:
-    """Turn psycopg's many ways to say that the database is away into DatabaseUnavailable."""
+    """Turn psycopg's many ways to say that the database is away into DatabaseUnavailable, and a
+    deadlock or a serialization failure into DatabaseConflict."""
     try:
         yield
+    except _CONFLICTS as error:
+        raise DatabaseConflict from error
     except _OUTAGES as error:
         raise DatabaseUnavailable from error
 
@@ -207,9 +213,7 @@ async def one_transaction(url: str) -> AsyncIterator[Connection]:
 
 
 async def _configure(conn: Connection) -> None:
-    await conn.execute("set search_path = openaibatching")
-    # A server that is paused in the middle of a transaction must not hold up the others.
-    await conn.execute(f"set idle_in_transaction_session_timeout = {PAUSE_MS_MAX}")
+    await conn.execute(SESSION)
 
 
 # ----- migrations -----
@@ -307,6 +311,7 @@ class Session:
         while True:
             try:
                 async with await AsyncConnection.connect(self._url, **CONNECTION) as conn:
+                    await _configure(conn)
                     await execute(conn, "hold_server_number", {"server": self._server})
                     await conn.execute(f"listen {CHANNEL}")  # an identifier cannot be a parameter
                     wait = 0.1

@@ -6,6 +6,7 @@
     ├── Refusal                    the door answers with an HTTP error; nothing is stored
     │   ├── InvalidJson, MissingParameter, StreamingUnsupported, … (one class a code)
     │   └── DatabaseUnavailable    503, try again soon
+    │       └── DatabaseConflict   it undid a transaction in favour of another
     ├── LeaseLost                  another server owns this batch now: let go of it
     └── UpstreamError              OpenAI did not do what was asked
         ├── UpstreamUnknown        it may have done it: look before asking again
@@ -228,6 +229,10 @@ class DatabaseUnavailable(Refusal):
 
     http_status, type, code = 503, "server_error", "database_unavailable"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
+class DatabaseConflict(DatabaseUnavailable):
+    """The database undid this in favour of something else that needed the same rows. Try again."""
 
 
 class UpstreamError(ServerError):

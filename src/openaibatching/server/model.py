@@ -26,7 +26,7 @@ BATCH_STATES = (
     "closed",
 )
 
-# (noun, from, to): exactly the `-- a -> b` comments of queries.sql and the diagrams of
+# (noun, from, to): exactly the `-- a -> b` comments of the statements, and the diagrams of
 # ARCHITECTURE.md. None is "no row yet".
 TRANSITIONS: frozenset[tuple[str, str | None, str]] = frozenset(
     {

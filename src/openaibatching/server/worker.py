@@ -17,7 +17,7 @@ from openaibatching.server.cleanup import clean_one
 from openaibatching.server.collect import collect_one
 from openaibatching.server.config import LEASE_S, Settings
 from openaibatching.server.context import Context, backoff_s
-from openaibatching.server.errors import DatabaseUnavailable, LeaseLost
+from openaibatching.server.errors import DatabaseConflict, DatabaseUnavailable, LeaseLost
 from openaibatching.server.form import form_one
 from openaibatching.server.refused import refused_one
 from openaibatching.server.submit import create_one, upload_one
@@ -143,7 +143,11 @@ class Worker:
         return task.result()
 
     async def _after_failure(self, loop: _Loop, error: Exception, failures: int) -> None:
-        if isinstance(error, DatabaseUnavailable):
+        if isinstance(error, DatabaseConflict):
+            detail = str(error.__cause__).split("\n")[0]
+            log.warning("transaction_undone", step=loop.step.__name__, detail=detail)
+            most = OUTAGE_S_MAX
+        elif isinstance(error, DatabaseUnavailable):
             if not self._away:
                 self._away = True
                 log.warning("database_away", detail=str(error.__cause__).split("\n")[0])

@@ -1,6 +1,10 @@
 -- Every statement that the server sends, by name. `-- a -> b` says which transition it is; a
 -- test compares these lines with model.TRANSITIONS and with the diagrams in ARCHITECTURE.md.
 -- `now` is null except where a test owns the clock. Arrays travel in binary (`%b`): half as long.
+--
+-- A statement that changes many rows locks them in one order first (requests by `seq`, batches by
+-- `id`), or skips what is locked: so no two of them wait for each other. The order of an `update`
+-- by itself is the plan's.
 
 -- ===== accept =====
 
@@ -63,50 +67,6 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
   left join payload p on p.seq = r.seq
  where r.id = any(%(ids)b::uuid[]) and r.finished_at is not null;
 
--- name: find_by_upstream_id
-select id from request where upstream_id = %(upstream_id)s::text and tenant = %(tenant)s::text
- order by seq desc limit 1;
-
--- name: list_requests
--- Newest first. One index scan a state, merged: as cheap with ten million rows as with ten. Rows
--- are compared as a whole, because only one index can do that: with `tenant = …` the planner may
--- walk all tenants' requests backwards, in the hope of finding some soon.
-select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
-       sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, null::bytea as answer, null::numeric as realtime
-  from unnest(%(states)b::text[]) as s(state)
- cross join lateral (
-   select * from request
-    where (tenant, request.state, seq)
-          < (%(tenant)s::text, s.state, coalesce(%(before_seq)s::bigint, 9223372036854775807))
-      and (tenant, request.state, seq) > (%(tenant)s::text, s.state, 0)
-    order by tenant desc, request.state desc, seq desc limit %(limit)s::int) as r
-  left join batch b on b.id = r.batch_id
- order by r.seq desc limit %(limit)s::int;
-
--- name: cancel_request
--- request: queued -> cancelled
-update request set state = 'cancelled', finished_at = now()
- where id = %(id)s::uuid and state = 'queued'
-returning id;
-
--- name: retry_request
--- request: failed -> queued
--- request: cancelled -> queued
-with again as (
-  update request
-     set state = 'queued', batch_id = null, attempts = 0, status_code = null, finished_at = null,
-         queued_at = now()
-   where id = %(id)s::uuid and state in ('failed', 'cancelled')
-  returning seq, id
-), forgotten as (
-  update payload set answer = null from again where payload.seq = again.seq
-)
-select id from again;
-
--- name: delete_request
-delete from request where id = %(id)s::uuid and finished_at is not null returning id;
-
 -- ===== form =====
 
 -- name: lock_model
@@ -164,9 +124,13 @@ select pg_advisory_xact_lock(9487, 0);
 
 -- name: claim_requests
 -- request: queued -> in_progress
-with claimed as (
-  update request set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
-   where seq = any(%(seqs)b::bigint[]) and state = 'queued'
+with locked as materialized (
+  select seq from request where seq = any(%(seqs)b::bigint[]) and state = 'queued'
+   order by seq for no key update
+), claimed as (
+  update request r
+     set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
+    from locked where r.seq = locked.seq
   returning tenant, line_bytes, tokens, usd_most)
 select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
        sum(coalesce(usd_most, 'infinity'))
@@ -223,10 +187,15 @@ select distinct state from batch
 -- name: renew_leases
 -- A row that does not come back has gone to somebody else. One whose step has just given it back
 -- itself comes, and stays as it is.
+with held as materialized (
+  select batch.id, lease
+    from batch join unnest(%(ids)b::uuid[], %(leases)b::int[]) as held(id, lease) using (id)
+   where leases = lease
+   order by batch.id for no key update of batch
+)
 update batch
    set lease_until = case when lease_by = %(server)s::int then now() + %(duration)s::interval end
-  from unnest(%(ids)b::uuid[], %(leases)b::int[]) as held(id, lease)
- where batch.id = held.id and leases = lease
+  from held where batch.id = held.id
 returning batch.id, lease;
 
 -- name: release_batch
@@ -360,16 +329,22 @@ returning pg_notify('openaibatching', 'submitted');
 -- request: in_progress -> queued
 -- A second result for the same request changes nothing. `refund`: OpenAI did not execute it.
 -- Found by their ids (offset 0), and then by their keys: a planner that sees that they are of one batch,
--- and open, reads all of that batch for each part of its answers.
+-- and open, reads all of that batch for each part of its answers. Two servers may store one batch's
+-- answers, each in the order of its own file: rows are locked by `seq`, so neither waits in a circle.
 with given as (
   select * from unnest(%(ids)b::uuid[], %(states)b::text[], %(status_codes)b::int[],
                        %(upstream_ids)b::text[], %(answers)b::bytea[], %(realtimes)b::numeric[])
        as t(id, state, status_code, upstream_id, answer, realtime)
 ), owed as materialized (
-  select r.seq, r.state as old_state, given.*
-    from given
-   cross join lateral (select * from request where request.id = given.id offset 0) as r
-   where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
+  select named.*
+    from (select r.seq, given.* from given
+           cross join lateral (select seq from request where request.id = given.id offset 0) as r
+           order by r.seq) as named
+   cross join lateral (
+     select from request
+      where request.seq = named.seq and request.batch_id = %(batch_id)s::uuid
+        and request.state = 'in_progress'
+     offset 0 for no key update) as locked
 ), moved as (
   update request r
      set state = owed.state,
@@ -380,7 +355,7 @@ with given as (
          finished_at = case when owed.state <> 'queued'
                             then coalesce(%(now)s::timestamptz, now()) end
     from owed
-   where r.seq = owed.seq and r.state = owed.old_state
+   where r.seq = owed.seq
   returning r.seq, r.state, owed.answer, owed.realtime
 ), answered as (
   update payload p set answer = moved.answer, realtime = moved.realtime
@@ -416,9 +391,13 @@ select r.seq, r.id, r.attempts, r.status_code, r.line_bytes, r.tokens, r.created
 
 -- name: move_requests
 -- From a refused batch to one of its halves: still in progress.
-with moved as (
-  update request set batch_id = %(to_batch_id)s::uuid
+with locked as materialized (
+  select seq from request
    where seq = any(%(seqs)b::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress'
+   order by seq for no key update
+), moved as (
+  update request r set batch_id = %(to_batch_id)s::uuid
+    from locked where r.seq = locked.seq
   returning tenant, line_bytes, tokens, usd_most)
 select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
        sum(coalesce(usd_most, 'infinity'))
