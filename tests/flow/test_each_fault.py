@@ -83,7 +83,11 @@ CASES = {
     ),
 }
 # A batch of one that is refused is its own culprit, and fails: test_batches.py.
-ELSEWHERE = {"seed", "content_reads", "fail_validation_no_line"}
+ELSEWHERE = {
+    "seed", "content_reads", "fail_validation_no_line", "late_file_ids", "unreadable_custom_ids",
+    "list_without_data", "list_ignores_after", "cancel_before_start", "model_fault_first_line",
+    "failed_response_line", "incomplete_response_line", "image_timeout_line",
+}  # fmt: skip
 
 
 def test_no_fault_of_the_simulator_is_left_out() -> None:

@@ -1,3 +1,5 @@
+import pytest
+
 from openaibatching.simulator import Faults
 from simulator.kit import said, world
 
@@ -15,6 +17,30 @@ def test_the_error_file_id_of_a_clean_batch_may_be_empty() -> None:
     with world(faults=Faults(empty_file_id=1)) as w:
         assert w.finish(said("a")).error_file_id == ""
         assert w.finish(said("[[simulate:status=500]]")).error_file_id
+
+
+def test_file_ids_may_come_later_than_the_end() -> None:
+    with world(faults=Faults(late_file_ids=1)) as w:
+        batch = w.finish(said("a", "[[simulate:status=500]]"))
+        assert batch.status == "completed"
+        assert batch.request_counts
+        assert batch.request_counts.to_dict() == {"total": 2, "completed": 1, "failed": 1}
+        assert batch.usage
+        assert batch.usage.total_tokens > 0
+        assert (batch.output_file_id, batch.error_file_id) == (None, None)
+        w.clock.advance(9)
+        assert w.client.batches.list().data[0].output_file_id is None
+        w.clock.advance(1)
+        batch = w.client.batches.retrieve(batch.id)
+        assert len(w.read(batch.output_file_id)) == len(w.read(batch.error_file_id)) == 1
+
+
+def test_no_custom_id_may_be_readable() -> None:
+    with world(faults=Faults(unreadable_custom_ids=1)) as w:
+        batch = w.finish(said("a", "b", "[[simulate:status=500]]"))
+        lines = w.read(batch.output_file_id) + w.read(batch.error_file_id)
+        assert {one["custom_id"] for one in lines} == {"\ufffd" * 3}
+        assert sum(w.sim.ledger.spoiled.values()) == w.sim.ledger.lines == 2
 
 
 def test_counts_may_lie() -> None:
@@ -111,6 +137,18 @@ def test_a_batch_may_be_cancelled_from_outside() -> None:
         assert w.read(batch.error_file_id)[0]["error"]["code"] == "batch_cancelled"
 
 
+@pytest.mark.parametrize("lag", [0, 100])
+def test_a_batch_may_be_cancelled_before_it_began(lag: int) -> None:
+    with world(lag=lag, faults=Faults(cancel_before_start=1)) as w:
+        id_ = w.create(said(*"abc")).id
+        w.clock.advance(lag)
+        batch = w.client.batches.retrieve(id_)
+        assert batch.status == "cancelled"
+        assert batch.in_progress_at is None
+        assert (batch.output_file_id, batch.error_file_id) == (None, None)
+        assert w.sim.ledger.lines == 0
+
+
 def test_cancelling_may_take_long() -> None:
     with world(lag=100, faults=Faults(stuck_cancelling=1)) as w:
         id_ = w.create(said(*"abcdef")).id
@@ -129,6 +167,17 @@ def test_a_batch_may_be_refused_without_a_line() -> None:
         assert batch.errors
         assert batch.errors.data
         assert batch.errors.data[0].line is None
+
+
+def test_a_fault_of_the_model_may_name_the_first_line_alone() -> None:
+    with world(models=["gpt-4o-mini"]) as w:
+        for faults, named in ((Faults(), [1, 2, 3]), (Faults(model_fault_first_line=1), [1])):
+            w.sim.faults = faults
+            batch = w.finish(said(*"abc"))
+            assert batch.errors
+            assert batch.errors.data
+            assert {one.code for one in batch.errors.data} == {"model_not_found"}
+            assert [one.line for one in batch.errors.data] == named
 
 
 def test_trouble_without_end_still_leaves_books_that_balance() -> None:

@@ -3,6 +3,7 @@
 import time
 from email.utils import parsedate_to_datetime
 
+import httpx2
 import openai
 import pytest
 
@@ -141,6 +142,33 @@ def test_a_reply_that_is_held_has_acted() -> None:
         w.sim.faults = Faults()
         assert len(w.sim.batches()) == 1
     assert time.monotonic() - started < 5, "a held reply must not hold up the end"
+
+
+@pytest.mark.parametrize("what", ["batches", "files"])
+def test_a_list_may_have_no_data(what: str) -> None:
+    with world(faults=Faults(list_without_data=1)) as w:
+        w.create(said("a"))
+        url = f"{w.url}/{what}"
+        headers = {"authorization": "Bearer sk-any"}
+        replies = [httpx2.get(url, headers=headers, trust_env=False).json() for _ in range(2)]
+        assert replies[0] == {"object": "list"}
+        assert set(replies[1]) == {"value"}
+        assert len(replies[1]["value"]) >= 1
+
+
+@pytest.mark.parametrize("what", ["batches", "files"])
+def test_a_list_may_answer_its_first_page_again_and_again(what: str) -> None:
+    with world(faults=Faults(list_ignores_after=1)) as w:
+        for _ in range(3):
+            w.create(said("a"))
+        headers, query = {"authorization": "Bearer sk-any"}, {"limit": "2"}
+        url = f"{w.url}/{what}"
+        first = httpx2.get(url, params=query, headers=headers, trust_env=False).json()
+        query["after"] = first["data"][-1]["id"]
+        second = httpx2.get(url, params=query, headers=headers, trust_env=False).json()
+        assert first["data"] == second["data"]
+        assert first["has_more"] is True
+        assert "has_more" not in second
 
 
 def test_polls_fail_and_nothing_else() -> None:

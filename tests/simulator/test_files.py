@@ -50,6 +50,18 @@ def test_a_file_of_the_wrong_format_is_refused_at_once(name: str, data: bytes) -
         assert w.sim.files() == []
 
 
+def test_a_first_line_may_be_refused_that_others_can_read() -> None:
+    with world() as w:
+        with pytest.raises(openai.BadRequestError, match=r"Must be \.jsonl"):
+            w.upload(said("[[simulate:unparseable]]", "a"))
+        batch = w.finish(said("a", "[[simulate:unparseable]]"))
+        assert batch.status == "failed"
+        assert batch.errors
+        assert batch.errors.data
+        [found] = batch.errors.data
+        assert (found.code, found.line) == ("invalid_json_line", 2)
+
+
 def test_lines_that_miss_keys_pass_the_upload() -> None:
     with world() as w:
         assert w.client.files.create(file=("in.jsonl", b"{}\nnonsense\n"), purpose="batch").id

@@ -1,4 +1,4 @@
-"""Every row of the table of what fails asynchronously (facts, 2.4)."""
+"""Every way in which a batch fails when its file is validated."""
 
 from typing import Any
 

@@ -3,6 +3,7 @@
 It imports nothing of the service it is there to test.
 """
 
+from openaibatching.simulator.account import Account
 from openaibatching.simulator.canonical import body_sha256
 from openaibatching.simulator.core import Simulator
 from openaibatching.simulator.faults import Faults
@@ -11,4 +12,4 @@ from openaibatching.simulator.ledger import Ledger
 from openaibatching.simulator.limits import Limits
 from openaibatching.simulator.running import running
 
-__all__ = ["Faults", "Gate", "Ledger", "Limits", "Simulator", "body_sha256", "running"]
+__all__ = ["Account", "Faults", "Gate", "Ledger", "Limits", "Simulator", "body_sha256", "running"]

@@ -1,13 +1,15 @@
 """Control of a simulator in another process, under `/_simulator/` and without a key."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from openaibatching.simulator.account import Account
 from openaibatching.simulator.canonical import body_sha256, parse
 from openaibatching.simulator.door import json_reply
 from openaibatching.simulator.faults import Faults
@@ -26,10 +28,15 @@ def routes(simulator: "Simulator") -> list[Route]:
         Route("/_simulator/state", control.state, methods=["GET"]),
         Route("/_simulator/requests", control.requests, methods=["GET"]),
         Route("/_simulator/faults", control.faults, methods=["POST"]),
+        Route("/_simulator/account", control.account, methods=["POST"]),
+        Route("/_simulator/batches/{id}/cancel", control.cancel, methods=["POST"]),
         Route("/_simulator/gates", control.add_gate, methods=["POST"]),
         Route("/_simulator/gates/{id}", control.gate, methods=["GET"]),
         Route("/_simulator/gates/{id}/{decision}", control.decide, methods=["POST"]),
     ]
+
+
+_Made = TypeVar("_Made")
 
 
 class _Control:
@@ -78,15 +85,28 @@ class _Control:
         return json_reply({f"{method} {path}": n for (method, path), n in counts.items()})
 
     async def faults(self, request: Request) -> Response:
-        given = await _object(request)
-        known = {field.name for field in dataclasses.fields(Faults)}
-        if given is None or not set(given) <= known:
-            return _refused(f"known are: {sorted(known)}")
-        try:
-            self._simulator.faults = Faults(**given)
-        except ValueError as wrong:
-            return _refused(str(wrong))
-        return json_reply(dataclasses.asdict(self._simulator.faults))
+        given = _made(Faults, await _object(request))
+        if isinstance(given, str):
+            return _refused(given)
+        self._simulator.faults = given
+        return json_reply(dataclasses.asdict(given))
+
+    async def account(self, request: Request) -> Response:
+        """Replace the state of the account; `{}` puts everything back."""
+        given = _made(Account, await _object(request))
+        if isinstance(given, str):
+            return _refused(given)
+        self._simulator.account = given
+        return json_reply(dataclasses.asdict(given))
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel one batch, as somebody in OpenAI's console does."""
+        engine = self._simulator.engine
+        batch = engine.store.batch(request.path_params["id"])
+        if batch is None:
+            return json_reply({"error": {"message": "no such batch"}}, 404)
+        await anyio.to_thread.run_sync(engine.cancel, batch)
+        return json_reply(batch.view(self._simulator.clock()))
 
     async def add_gate(self, request: Request) -> Response:
         given = await _object(request) or {}
@@ -111,6 +131,17 @@ class _Control:
 
     def _gate(self, request: Request) -> Gate | None:
         return self._simulator.gates.get(request.path_params["id"])
+
+
+def _made(kind: Callable[..., _Made], given: dict[str, Any] | None) -> _Made | str:
+    """The data class `kind` out of JSON, or why it cannot be made."""
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if given is None or not set(given) <= known:
+        return f"known are: {sorted(known)}"
+    try:
+        return kind(**given)
+    except ValueError as wrong:
+        return str(wrong)
 
 
 async def _object(request: Request) -> dict[str, Any] | None:

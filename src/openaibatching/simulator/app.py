@@ -1,4 +1,7 @@
-"""The routes of OpenAI's Files and Batches API (facts, sections 1.1 and 1.3)."""
+"""The routes of OpenAI's Files and Batches API.
+
+https://platform.openai.com/docs/api-reference/batch and …/api-reference/files.
+"""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -75,7 +78,7 @@ class Api:
         wait = sim.uploads.take(sim.clock())
         if wait is not None:
             raise _rate_limited("file uploads", sim.uploads.most, "minute", wait)
-        got = await upload.receive(request, self._engine.folder, sim.limits)
+        got = await upload.receive(request, self._engine.folder, sim.limits, self._engine.markers)
         now = sim.clock()
         life = got.expires_s or (_BATCH_FILE_LIFE_S if got.purpose == "batch" else None)
         file = File(
@@ -102,7 +105,7 @@ class Api:
             if query.get("purpose") in (None, file.purpose)
         ]
         files.sort(key=lambda file: (int(file.created), file.number), reverse=order == "desc")
-        return json_reply(parameters.page([file.view() for file in files], query, 10_000, 10_000))
+        return self._page([file.view() for file in files], query, 10_000, 10_000)
 
     async def get_file(self, request: Request) -> Response:
         """GET /files/{id}."""
@@ -145,6 +148,9 @@ class Api:
         wait = sim.creates.take(now)
         if wait is not None:
             raise _rate_limited("batch creations", sim.creates.most, "hour", wait)
+        out_of_order = self._engine.standing.refusal(at_validation=False)
+        if out_of_order is not None:
+            raise out_of_order
         file = self._engine.store.file(order.input_file_id, now)
         if file is not None:
             self._check_input(file, now)
@@ -177,7 +183,7 @@ class Api:
         """GET /batches, newest first; it knows `after` and `limit` and no filter."""
         batches = await self._aside(self._engine.views)
         query = dict(request.query_params)
-        return json_reply(parameters.page(batches, query, 20, 100))
+        return self._page(batches, query, 20, 100)
 
     async def get_batch(self, request: Request) -> Response:
         """GET /batches/{id}."""
@@ -197,7 +203,7 @@ class Api:
         if batch.ended and batch.status != "cancelled":
             message = f"Cannot cancel a batch with status '{batch.status}'."
             raise ApiError(409, message)
-        return json_reply(batch.view())
+        return json_reply(batch.view(self._simulator.clock()))
 
     async def list_models(self, request: Request) -> Response:
         """GET /models."""
@@ -207,6 +213,23 @@ class Api:
             for name in names
         ]
         return json_reply({"object": "list", "data": data})
+
+    def _page(
+        self, objects: list[dict[str, Any]], query: dict[str, str], default: int, most: int
+    ) -> Response:
+        """A page of a list, or what some servers make of it."""
+        dice = self._simulator.dice
+        if dice.hits("list_ignores_after"):
+            page = parameters.page(objects, {**query, "after": ""}, default, most)
+            page["has_more"] = True
+            if dice.nth("has_more") % 2 == 0:
+                del page["has_more"]
+            return json_reply(page)
+        page = parameters.page(objects, query, default, most)
+        if dice.hits("list_without_data"):
+            other = {"value": page["data"]} if dice.nth("no_data") % 2 == 0 else {"object": "list"}
+            return json_reply(other)
+        return json_reply(page)
 
     def _shown(self, view: dict[str, Any]) -> dict[str, Any]:
         if self._simulator.dice.hits("unknown_fields"):

@@ -9,6 +9,7 @@ import textwrap
 import threading
 from collections.abc import Sequence
 
+from openaibatching.simulator.account import Account
 from openaibatching.simulator.core import Simulator
 from openaibatching.simulator.faults import Faults
 from openaibatching.simulator.markers import AT_VALIDATION, IN_RESULT
@@ -63,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--creates-per-hour", type=int, default=2000, metavar="N", help="(default 2000)"
     )
+    _add_trouble(made)
+    return made
+
+
+def _add_trouble(made: argparse.ArgumentParser) -> None:
+    """Options of what goes wrong, of limits and of events."""
     made.add_argument(
         "--seed", type=int, default=0, metavar="N", help="chooses which faults strike whom"
     )
@@ -73,6 +80,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a probability such as lose_create_reply=0.05, or a duration; repeatable",
     )
+    made.add_argument(
+        "--account",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="the state of the account, such as credit_lines=100; repeatable",
+    )
     made.add_argument("--webhook-url", metavar="URL", help="where batch.* events are sent")
     made.add_argument("--webhook-secret", metavar="SECRET", help="what signs them (whsec_…)")
     made.add_argument(
@@ -82,7 +96,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODEL=N",
         help="enqueued input tokens allowed for a model; repeatable",
     )
-    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             models=options.model,
             creates_per_hour=options.creates_per_hour,
             faults=_faults(options.seed, options.fault),
+            account=_account(options.account),
             enqueued_token_limits={
                 model: int(value) for model, value in map(_pair, options.token_limit)
             },
@@ -123,6 +137,7 @@ def _epilog() -> str:
     parts = {
         "Faults": [name for name in kinds if not _is_measure(name)],
         "Their measures (seconds, or reads)": list(filter(_is_measure, kinds)),
+        "The account's state": [field.name for field in dataclasses.fields(Account)],
         "Markers in a body, as in [[simulate:status=500*2]]": sorted(AT_VALIDATION | IN_RESULT),
     }
     return "\n\n".join(
@@ -144,6 +159,16 @@ def _faults(seed: int, given: Sequence[str]) -> Faults:
             raise ValueError(f"--fault {name}: no such fault; known are {', '.join(kinds)}")
         values[name] = int(value) if kinds[name] is int else float(value)
     return Faults(**{"seed": seed, **values})  # type: ignore[arg-type]
+
+
+def _account(given: Sequence[str]) -> Account:
+    kinds = {field.name: field.type for field in dataclasses.fields(Account)}
+    values: dict[str, str | int | float] = {}
+    for name, _, value in (text.partition("=") for text in given):
+        if name not in kinds or not value:
+            raise ValueError(f"--account {name}: expected NAME=VALUE, of {', '.join(kinds)}")
+        values[name] = value if kinds[name] is str else float(value)
+    return Account(**values)  # type: ignore[arg-type]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from openaibatching.simulator import app
+from openaibatching.simulator.account import Account, Standing
 from openaibatching.simulator.calls import Calls
 from openaibatching.simulator.engine import Engine, Settings
 from openaibatching.simulator.faults import Dice, Faults
@@ -31,6 +32,7 @@ class Simulator:
     models: the names that are supported; None supports all but `deny_models`.
     enqueued_token_limits: by model, counted over all batches that have not ended.
     clock: unix seconds; a test that passes its own owns the time.
+    account: its credit, permissions and other users; all well when left out.
     webhook_url, webhook_secret: both set, events are delivered there while it is running.
     """
 
@@ -39,6 +41,7 @@ class Simulator:
         *,
         lag: float = 0.0,
         faults: Faults | None = None,
+        account: Account | None = None,
         window_s: float = 86400.0,
         cancel_s: float | None = None,
         api_keys: Collection[str] | None = None,
@@ -80,6 +83,7 @@ class Simulator:
             limits=self.limits,
         )
         self.engine = Engine(settings, clock, Dice(faults or Faults()))
+        self.account = account or Account()
         self._webhooks: Webhooks | None = None
         self._ticker: threading.Thread | None = None
         self._stop = threading.Event()
@@ -105,6 +109,15 @@ class Simulator:
         self.engine.dice = Dice(faults)
         if self._webhooks is not None:
             self._webhooks.dice = self.engine.dice
+
+    @property
+    def account(self) -> Account:
+        """The state of the account; assign to change it, and to count from the beginning."""
+        return self.engine.standing.account
+
+    @account.setter
+    def account(self, account: Account) -> None:
+        self.engine.standing = Standing(account, self.clock())
 
     @property
     def lag(self) -> float:

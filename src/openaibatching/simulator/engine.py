@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openaibatching.simulator.account import Account, Standing
 from openaibatching.simulator.content import Content, Folder
 from openaibatching.simulator.faults import Dice
 from openaibatching.simulator.ledger import Ledger
@@ -63,6 +64,7 @@ class Engine:
         self.folder = Folder()
         self.markers = Markers()
         self.ledger = Ledger(self.settle)
+        self.standing = Standing(Account(), clock())
         self.ended: Callable[[str, Batch], None] = lambda event, batch: None
         self._executor = Executor(self.ledger, self.markers, settings.limits)
         self._runs: dict[str, Run] = {}
@@ -120,7 +122,7 @@ class Engine:
     def view(self, batch: Batch) -> dict[str, Any]:
         """One batch as it is now."""
         with batch.lock:
-            return self.look(batch).view()
+            return self.look(batch).view(self.clock())
 
     def views(self) -> list[dict[str, Any]]:
         """All batches as they are now, newest first."""
@@ -144,6 +146,9 @@ class Engine:
         """One move, if one is due."""
         times = batch.timeline
         if batch.status == "validating":
+            if times.cancel_early and times.cancel_at <= now:
+                self._cancel(batch, times.cancel_at)
+                return True
             if now < times.validated:
                 return False
             self._validate(batch, times.validated)
@@ -191,7 +196,7 @@ class Engine:
         most = math.floor(batch.total * times.lines_share)
         span = times.executed - times.validated
         share = 1.0 if now >= times.executed else max(0.0, now - times.validated) / span
-        run.advance(min(most, math.floor(batch.total * share)), now, self.dice)
+        run.advance(min(most, math.floor(batch.total * share)), now, self.dice, self.standing)
         batch.completed, batch.failed = run.completed, run.failed
 
     def _validate(self, batch: Batch, at: float) -> None:
@@ -214,12 +219,17 @@ class Engine:
                 "does not have access to it."
             )
             return [problem("invalid_request", message, "file_id")], None
+        refused = self.standing.refusal(at_validation=True)
+        if refused is not None:
+            return [problem(refused.code or "invalid_request", refused.message)], None
         validator = Validator(
             batch.endpoint, self.settings.limits, self.settings.supported, self.markers
         )
         verdict = validator.run(file.content)
         batch.model = verdict.model
         if verdict.problems:
+            if self.dice.hits("model_fault_first_line", batch.number):
+                return _model_named_once(verdict.problems), None
             return verdict.problems, None
         if self.dice.hits("fail_validation_no_line", batch.number):
             return [problem("invalid_request", "The batch could not be processed.")], None
@@ -233,6 +243,7 @@ class Engine:
         limit = self.settings.token_limits.get(batch.model or "")
         if limit is None:
             return None
+        others = self.standing.others(at)
         # Only ever from newer to older, oldest first: no deadlock, and no deep recursion.
         older = [other for other in self.store.batches() if other.number < batch.number]
         enqueued = sum(
@@ -241,7 +252,7 @@ class Engine:
             if other.model == batch.model
             if not (other.ended and other.times[other.status] <= at)
         )
-        if enqueued + tokens <= limit:
+        if others + enqueued + tokens <= limit:
             return None
         message = (
             f"Enqueued token limit reached for {batch.model} in organization "
@@ -260,9 +271,12 @@ class Engine:
 
     def _store_results(self, batch: Batch, run: Run, at: float, rest: str) -> None:
         seed = f"{self.dice.faults.seed}:{batch.number}"
-        output, errors = run.finish(rest, seed)
+        unreadable = self.dice.hits("unreadable_custom_ids", batch.number)
+        output, errors = run.finish(rest, seed, unreadable=unreadable)
         batch.usage = run.usage
-        if output is not None and self.dice.hits("null_file_id", batch.number):
+        if unreadable:
+            run.spoil_all(self.ledger)
+        elif output is not None and self.dice.hits("null_file_id", batch.number):
             run.spoil_all(self.ledger)
             output = None
         batch.output_file_id = self._result_file(batch, "output", output, at)
@@ -276,3 +290,9 @@ class Engine:
         expires = at + (batch.output_expires_s or 30 * DAY_S)
         file = File(content, f"{batch.id}_{name}.jsonl", "batch_output", at, expires)
         return self.store.add_file(file).id
+
+
+def _model_named_once(problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of all lines whose model is not supported only the first."""
+    of_model = [found for found in problems if found["code"] == "model_not_found"]
+    return [found for found in problems if found not in of_model[1:]]

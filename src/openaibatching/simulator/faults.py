@@ -1,7 +1,6 @@
 """What goes wrong, as seeded data: the same seed gives the same trouble.
 
-Every probability is 0.0 by default. Where each one was seen in the field stands in the
-table of failures that section 8 of the collected facts draws its list from.
+Every probability is 0.0 by default. A fault that was seen in public has its source beside it.
 """
 
 import hashlib
@@ -44,6 +43,11 @@ class Faults:
     """Of a batch: every look at it fails until `polls_blackout_s` after its creation."""
     polls_blackout_s: float = 3600.0
 
+    list_without_data: float = 0.0
+    """By turns `{"object": "list"}` and, as Azure's older API has it, `{"value": [...]}`."""
+    list_ignores_after: float = 0.0
+    """A page is answered again and again; by turns `has_more` is true and missing."""
+
     # Downloads.
     truncated_download: float = 0.0
     """The connection ends before all bytes came that the header promised."""
@@ -73,8 +77,18 @@ class Faults:
     line_500: float = 0.0
     line_429: float = 0.0
     request_timeout_line: float = 0.0
+    failed_response_line: float = 0.0
+    """A 200 whose Response has the status `failed`; nothing is paid."""
+    incomplete_response_line: float = 0.0
+    image_timeout_line: float = 0.0
+    """A 400 about an image that OpenAI could not fetch in time (vercel/ai issue 8857)."""
 
     # Batches.
+    late_file_ids: float = 0.0
+    """Of a batch: it has ended, and its file ids are null until `late_file_ids_s` later."""
+    late_file_ids_s: float = 10.0
+    unreadable_custom_ids: float = 0.0
+    """No custom_id of a batch's result files can be read."""
     null_file_id: float = 0.0
     empty_file_id: float = 0.0
     lying_counts: float = 0.0
@@ -96,10 +110,14 @@ class Faults:
     """24.5 hours were observed (warmbly pull request 333)."""
     cancel_from_outside: float = 0.0
     """Somebody cancels the batch when half of its lines are done."""
+    cancel_before_start: float = 0.0
+    """Somebody cancels the batch while it is still being validated."""
     stuck_cancelling: float = 0.0
     stuck_cancelling_s: float = 600.0
     """Up to ten minutes (API reference of POST /batches/{id}/cancel)."""
     fail_validation_no_line: float = 0.0
+    model_fault_first_line: float = 0.0
+    """A batch whose model is not supported: only its first line is reported."""
 
     # Webhooks.
     webhook_lost: float = 0.0

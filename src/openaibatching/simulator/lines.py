@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openaibatching.simulator import answers
+from openaibatching.simulator.account import Standing
 from openaibatching.simulator.canonical import canonical, parse, write
 from openaibatching.simulator.errors import ApiError, error
 from openaibatching.simulator.faults import Dice
@@ -15,6 +16,7 @@ from openaibatching.simulator.ledger import Ledger, Usage
 from openaibatching.simulator.limits import Limits
 from openaibatching.simulator.markers import IN_RESULT, Marker, Markers
 from openaibatching.simulator.semantics import refuse
+from openaibatching.simulator.unfinished import image_timeout, unfinished
 
 NOT_EXECUTED = {
     "batch_expired": "This request could not be executed before the completion window expired.",
@@ -28,6 +30,9 @@ _DRAWN = {
     "line_429": Marker("status", "429"),
     "status_zero_line": Marker("status", "0"),
     "request_timeout_line": Marker("timeout"),
+    "failed_response_line": Marker("failed"),
+    "incomplete_response_line": Marker("incomplete"),
+    "image_timeout_line": Marker("image_timeout"),
     "missing_line": Marker("missing"),
     "empty_body_line": Marker("empty"),
     "garbled_line": Marker("garbled"),
@@ -92,27 +97,43 @@ class Executor:
         self._met: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def execute(self, endpoint: str, line: bytes, now: float, dice: Dice) -> Result:
-        """Execute one valid input line."""
+    def execute(
+        self, endpoint: str, line: bytes, now: float, dice: Dice, standing: Standing
+    ) -> Result:
+        """Execute one valid input line at `now`, unix seconds, on the account as it stands."""
         request = parse(line)
         body, custom_id = request["body"], request["custom_id"]
         sha = hashlib.sha256(canonical(body)).hexdigest()
+        if standing.account.outage_status:
+            outage = Marker("status", str(standing.account.outage_status))
+            return self._failure(custom_id, sha, outage)
         marker = self._markers.take(line, sha, IN_RESULT) or self._drawn(sha, dice)
         if marker is not None and marker.name in ("expired", "cancelled"):
             return Result(sha=sha, postponed=f"batch_{marker.name}")
+        if marker is not None and marker.name == "image_timeout":
+            return self._refusal(custom_id, sha, image_timeout(marker.value))
         if marker is not None and marker.name in ("status", "timeout"):
             return self._failure(custom_id, sha, marker)
         try:
             refuse(endpoint, body, len(line), self._limits)
+            no_credit = standing.spend()
+            if no_credit is not None:
+                raise no_credit
             document, usage = answers.answer(endpoint, body, sha, int(now))
         except ApiError as refusal:
             return self._refusal(custom_id, sha, refusal)
         except (TypeError, ValueError, AttributeError, LookupError, RecursionError):
             # A body of a shape nobody thought of is the caller's mistake, not a crash here.
             return self._refusal(custom_id, sha, ApiError(400, "Invalid request body."))
-        self._ledger.execute(sha, usage)
+        paid: Usage | None = usage
+        if marker is not None and marker.name in ("failed", "incomplete"):
+            paid = unfinished(document, usage, marker)
+        if paid is None:
+            self._ledger.fail(sha)
+        else:
+            self._ledger.execute(sha, paid)
         output = _line(custom_id, _response(200, document))
-        result = Result(output=output, completed=1, usage=usage, sha=sha)
+        result = Result(output=output, completed=1, usage=paid, sha=sha)
         if marker is not None:
             self._spoil(result, marker.name, custom_id, document)
         return result

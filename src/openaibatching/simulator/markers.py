@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 _PATTERN = re.compile(rb"\[\[simulate:([a-z0-9_]+)(?:=([^\]*]*))?(?:\*(\d+))?\]\]")
 
-AT_VALIDATION = frozenset({"invalid", "poison"})
+AT_UPLOAD = frozenset({"unparseable"})
+"""Of a file's first line: the upload is refused. Of another: validation finds no JSON in it."""
+
+AT_VALIDATION = frozenset({"invalid", "poison"}) | AT_UPLOAD
 """Work when the batch is validated: fail this line with a code; refuse the whole, unnamed."""
 
 IN_RESULT = frozenset(
@@ -30,6 +33,9 @@ IN_RESULT = frozenset(
         "missing_custom_id",
         "empty",
         "timeout",
+        "failed",
+        "incomplete",
+        "image_timeout",
     }
 )
 """Work when the line is executed."""

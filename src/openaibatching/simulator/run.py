@@ -1,13 +1,23 @@
 """The execution of one batch: it advances line by line and can stop anywhere."""
 
 import random
+import re
 from collections import Counter
+from collections.abc import Callable
 
+from openaibatching.simulator.account import Standing
 from openaibatching.simulator.canonical import parse
 from openaibatching.simulator.content import Content, Folder, Writer
 from openaibatching.simulator.faults import Dice
 from openaibatching.simulator.ledger import Ledger, Usage
 from openaibatching.simulator.lines import Executor, unexecuted
+
+# An id with an escaped quote in it is cut there, which garbles the line as well.
+_CUSTOM_ID = re.compile(rb'"custom_id": ?"[^"]*"')
+
+
+def _without_custom_id(line: bytes) -> bytes:
+    return _CUSTOM_ID.sub(lambda _: rb'"custom_id": "\ufffd\ufffd\ufffd"', line, count=1)
 
 
 class _Pile:
@@ -21,8 +31,10 @@ class _Pile:
         if line:
             self._places.append((self._writer.write(line), len(line)))
 
-    def shuffled(self, seed: str, folder: Folder) -> Content | None:
-        """All lines in another order; None when there are none."""
+    def shuffled(
+        self, seed: str, folder: Folder, change: Callable[[bytes], bytes]
+    ) -> Content | None:
+        """All lines, each one changed, in another order; None when there are none."""
         if not self._places:
             return None
         # Output order is not input order (batch guide): nobody may rely on it.
@@ -31,7 +43,7 @@ class _Pile:
         with self._writer.done().open() as reader:
             for offset, length in self._places:
                 reader.seek(offset)
-                result.write(reader.read(length))
+                result.write(change(reader.read(length)))
         self._places = []
         return result.done()
 
@@ -58,18 +70,18 @@ class Run:
         """Whether a marked line waits for the window to close."""
         return any(code == "batch_expired" for _, code in self._postponed)
 
-    def advance(self, upto: int, now: float, dice: Dice) -> None:
+    def advance(self, upto: int, now: float, dice: Dice, standing: Standing) -> None:
         """Execute until `upto` lines are done."""
         if upto <= self.done:
             return
         with self._content.open() as reader:
             reader.seek(self._offset)
             while self.done < upto:
-                self._one(reader.readline(), now, dice)
+                self._one(reader.readline(), now, dice, standing)
             self._offset = reader.tell()
 
-    def _one(self, line: bytes, now: float, dice: Dice) -> None:
-        result = self._executor.execute(self._endpoint, line, now, dice)
+    def _one(self, line: bytes, now: float, dice: Dice, standing: Standing) -> None:
+        result = self._executor.execute(self._endpoint, line, now, dice, standing)
         self.done += 1
         if result.postponed:
             self._postponed.append((parse(line)["custom_id"], result.postponed))
@@ -82,8 +94,13 @@ class Run:
             self.usage.add(result.usage)
             self._paid[result.sha] += 1
 
-    def finish(self, rest: str, seed: str) -> tuple[Content | None, Content | None]:
-        """Output and error file; unexecuted lines go into the latter under the code `rest`."""
+    def finish(
+        self, rest: str, seed: str, *, unreadable: bool = False
+    ) -> tuple[Content | None, Content | None]:
+        """Output and error file; unexecuted lines go into the latter under the code `rest`.
+
+        With `unreadable`, no custom_id in them is what it was.
+        """
         for custom_id, code in self._postponed:
             self._error.add(unexecuted(custom_id, code))
         with self._content.open() as reader:
@@ -91,8 +108,9 @@ class Run:
             for line in reader:
                 if line.strip():
                     self._error.add(unexecuted(parse(line)["custom_id"], rest))
-        output = self._output.shuffled(f"{seed}:output", self._folder)
-        return output, self._error.shuffled(f"{seed}:error", self._folder)
+        change = _without_custom_id if unreadable else bytes
+        output = self._output.shuffled(f"{seed}:output", self._folder, change)
+        return output, self._error.shuffled(f"{seed}:error", self._folder, change)
 
     def spoil_all(self, ledger: Ledger) -> None:
         """Every paid answer of this run is lost."""

@@ -1,5 +1,6 @@
 """Files and batches, and how they look from outside."""
 
+import math
 import secrets
 import threading
 from dataclasses import dataclass, field
@@ -81,11 +82,15 @@ class Batch:
         """Whether nothing will change any more."""
         return self.status in TERMINAL
 
-    def view(self) -> dict[str, Any]:
-        """The Batch object with all its members (OpenAPI document, schema Batch)."""
+    def view(self, now: float = math.inf) -> dict[str, Any]:
+        """The Batch object with all its members (OpenAPI document, schema Batch).
+
+        now: unix seconds; file ids that are late by then are null.
+        """
         counts = {"total": self.total, "completed": self.completed, "failed": self.failed}
         if self.lying and self.ended:
             counts = {"total": self.total, "completed": self.total, "failed": 0}
+        late = self.ended and now < self.times[self.status] + self.timeline.file_ids_late_s
         stamps = {f"{name}_at": self._stamp(name) for name in _STAMPS}
         document: dict[str, Any] = {
             "id": self.id,
@@ -96,8 +101,8 @@ class Batch:
             "input_file_id": self.input_file_id,
             "completion_window": self.completion_window,
             "status": self.status,
-            "output_file_id": self.output_file_id,
-            "error_file_id": self.error_file_id,
+            "output_file_id": None if late else self.output_file_id,
+            "error_file_id": None if late else self.error_file_id,
             "created_at": int(self.created),
             "expires_at": int(self.timeline.expires),
             **stamps,

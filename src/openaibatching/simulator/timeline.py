@@ -21,9 +21,13 @@ class Timeline:
     cancelling_s: float
     overdue_s: float = 0.0
     cancel_at: float = math.inf
+    cancel_early: bool = False
+    """It is cancelled before it is validated."""
     lines_share: float = 1.0
     """The share of its lines that a batch gets done at all."""
     expires_early: bool = False
+    file_ids_late_s: float = 0.0
+    """For so long after the batch has ended, it shows no file ids."""
 
 
 def plan(
@@ -42,6 +46,8 @@ def plan(
         times.overdue_s = faults.expires_late_s
     if dice.hits("stuck_cancelling", number):
         times.cancelling_s += faults.stuck_cancelling_s
+    if dice.hits("late_file_ids", number):
+        times.file_ids_late_s = faults.late_file_ids_s
     if dice.hits("stuck", number):
         # "0 of 15 for more than an hour": nothing at all gets done.
         times.executed, times.finished, times.lines_share = math.inf, math.inf, 0.0
@@ -50,6 +56,8 @@ def plan(
         times.expires, times.expires_early, times.lines_share = times.executed, True, 0.5
     elif dice.hits("cancel_from_outside", number):
         times.cancel_at, times.lines_share = (times.validated + times.executed) / 2, 0.5
+    if dice.hits("cancel_before_start", number):
+        times.cancel_at, times.cancel_early = (now + times.validated) / 2, True
     if dice.hits("stuck_finalizing", number):
         times.finished += faults.stuck_finalizing_s
     return times

@@ -4,6 +4,7 @@ Fields and file may come in any order; openai-python sends `purpose`,
 `expires_after[anchor]`, `expires_after[seconds]`, then `file`.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
@@ -11,10 +12,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from openaibatching.simulator import parameters
-from openaibatching.simulator.canonical import parse
+from openaibatching.simulator.canonical import canonical, parse
 from openaibatching.simulator.content import Content, Folder, Writer
 from openaibatching.simulator.errors import ApiError, missing
 from openaibatching.simulator.limits import Limits
+from openaibatching.simulator.markers import AT_UPLOAD, Markers
 
 _FIELD_BYTES_MAX = 64 * 1024
 _BAD_FORMAT = "Invalid file format for Batch API. Must be .jsonl"
@@ -75,7 +77,7 @@ class _Form:
             self.fields[self._name] = self._data.decode("utf-8", "replace")
 
 
-async def receive(request: Request, folder: Folder, limits: Limits) -> Upload:
+async def receive(request: Request, folder: Folder, limits: Limits, markers: Markers) -> Upload:
     """Read the whole request; raise the refusal that OpenAI would give it."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
@@ -94,14 +96,14 @@ async def receive(request: Request, folder: Folder, limits: Limits) -> Upload:
                 message = "Maximum file size exceeded. Files can be up to 512 MB."
                 raise ApiError(413, message, "file", "file_too_large")
         parser.finalize()
-        return _judged(form)
+        return _judged(form, markers)
     except FormParserError:
         raise ApiError(400, "Could not parse multipart form") from None
     finally:
         form.writer.discard()
 
 
-def _judged(form: _Form) -> Upload:
+def _judged(form: _Form, markers: Markers) -> Upload:
     purpose = parameters.purpose(form.fields.get("purpose"))
     if form.filename is None:
         raise missing("file")
@@ -112,16 +114,20 @@ def _judged(form: _Form) -> Upload:
     }
     expires_s = parameters.expires_after("expires_after", given or None)
     content = form.writer.done()
-    if purpose == "batch" and not (form.filename.endswith(".jsonl") and _begins_well(content)):
+    if purpose == "batch" and not (
+        form.filename.endswith(".jsonl") and _begins_well(content, markers)
+    ):
         raise ApiError(400, _BAD_FORMAT, detail=True)
     return Upload(content, form.filename, purpose, expires_s)
 
 
-def _begins_well(content: Content) -> bool:
+def _begins_well(content: Content, markers: Markers) -> bool:
     """Only the first line is looked at: it has to be JSON (the rest is checked later)."""
     with content.open() as reader:
-        try:
-            parse(reader.readline())
-        except ValueError:
-            return False
-    return True
+        line = reader.readline()
+    try:
+        request = parse(line)
+    except ValueError:
+        return False
+    sha = hashlib.sha256(canonical(request)).hexdigest() if b"[[simulate:" in line else ""
+    return markers.take(line, sha, AT_UPLOAD) is None

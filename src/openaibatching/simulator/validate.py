@@ -1,7 +1,9 @@
 """The asynchronous validation of a batch's input file, line by line.
 
-Codes, parameters and messages are the rows of the facts' table 2.4: llama-stack's record of
-OpenAI's real replies, and DashScope's reuse of OpenAI's texts for the two nobody recorded.
+Codes, parameters and messages are llama-stack's record of OpenAI's real replies
+(github.com/llamastack/llama-stack, tests/integration/batches/test_batches_errors.py). Those of
+`duplicate_custom_id` and `mismatched_model` are not recorded from OpenAI: their texts are
+DashScope's, whose other texts are OpenAI's word for word.
 """
 
 import hashlib
@@ -25,6 +27,7 @@ _NEEDED = {
     "/v1/images/edits": "prompt",
     "/v1/videos": "prompt",
 }
+_UNPARSEABLE = "This line is not parseable as valid JSON."
 _TITLES = {
     "/v1/chat/completions": "Chat Completions",
     "/v1/responses": "Responses",
@@ -120,13 +123,11 @@ class Validator:
         except ValueError:
             request = None
         if not isinstance(request, dict):
-            message = "This line is not parseable as valid JSON."
-            return problem("invalid_json_line", message, None, number)
+            return problem("invalid_json_line", _UNPARSEABLE, None, number)
         try:
             found = self._envelope(request) or self._body(request["body"], line)
         except RecursionError:
-            message = "This line is not parseable as valid JSON."
-            return problem("invalid_json_line", message, None, number)
+            return problem("invalid_json_line", _UNPARSEABLE, None, number)
         return None if found is None else {**found, "line": number}
 
     def _envelope(self, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -195,6 +196,8 @@ class Validator:
         marker = self._markers.take(line, sha, AT_VALIDATION)
         if marker is None:
             return None
+        if marker.name == "unparseable":
+            return problem("invalid_json_line", _UNPARSEABLE)
         code = marker.value or "invalid_request"
         if marker.name == "poison":
             self._poison = code

@@ -1,4 +1,7 @@
-"""Delivery of `batch.*` events, signed as Standard Webhooks (facts, section 4)."""
+"""Delivery of `batch.*` events, signed as Standard Webhooks.
+
+https://platform.openai.com/docs/guides/webhooks; https://www.standardwebhooks.com.
+"""
 
 import base64
 import hashlib
