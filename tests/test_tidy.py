@@ -27,9 +27,9 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "decisions without I/O",
         True,
         (
-            "canonical call lines bulk_lines shapes results refusal replies metrics openapi "
-            "openapi_parts openapi_replies openapi_reports receipts ceiling forecast key_text "
-            "key_memory words summary charts tales render"
+            "canonical call tokens image_tokens lines bulk_lines shapes results refusal replies "
+            "metrics openapi openapi_parts openapi_replies openapi_reports receipts ceiling "
+            "forecast key_text key_memory words summary charts tales render"
         ),
     ),
     (

@@ -114,13 +114,13 @@ async def test_one_request_above_the_limit_fails_with_openais_reason_and_blocks_
 async def test_an_estimate_that_is_too_low_shrinks_the_batches_until_they_fit_and_grows_again(
     servers: list[Context], clock: Clock, limited: tuple[Simulator, str], rows: Rows
 ) -> None:
-    # Two bytes a token, where the estimate takes four.
+    # Whatever the estimate is: here it is about half of what OpenAI counts.
     bodies = [
         {"model": "text-embedding-3-small", "input": [n % 10] * 450, "user": str(n)}
         for n in range(12)
     ]
     requests = await put(servers[0], *bodies, endpoint=EMBEDDINGS)
-    assert all(int(str(tokens)) < 300 for (tokens,) in rows.execute("select tokens from request"))
+    rows.execute("update request set tokens = 230")
     await drive(servers[0], clock)
     assert {r.state for r in await look(servers[0], requests)} == {"completed"}
     assert set(limited[0].ledger.counts().values()) == {1}

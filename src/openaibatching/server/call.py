@@ -10,7 +10,7 @@ import re
 import uuid
 from typing import Any
 
-from openaibatching.server import canonical, errors
+from openaibatching.server import canonical, errors, tokens
 from openaibatching.server.config import UPSTREAM_INPUTS_MAX, Settings
 from openaibatching.server.model import Call, envelope_bytes
 
@@ -18,10 +18,6 @@ CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 
-# OpenAI counts tokens; so far nobody told us how many a body has. English text has about four
-# characters a token (https://platform.openai.com/tokenizer). For images, digits or lists of tokens
-# that is too few; the limit that is kept then shrinks until a batch fits (collect.py, _learn).
-BYTES_PER_TOKEN = 4
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -64,7 +60,7 @@ def understand(
         model=value["model"],
         body=body,
         line_bytes=line_bytes,
-        tokens=len(body) // BYTES_PER_TOKEN + 1,
+        tokens=tokens.estimate(endpoint, value, len(body)),
         inputs=_count_inputs(endpoint, value),
         output_tokens_max=_output_tokens_max(value),
     )
