@@ -22,14 +22,14 @@ from support.source import PACKAGE, ROOT, SERVER
 # What may import what: a module may import those of the layers above its own, and of its own
 # layer where `mixed` says so. A new file of the server has to be given a place here.
 LAYERS: tuple[tuple[str, bool, str], ...] = (
-    ("words", True, "errors model config journal counted postgres_url"),
+    ("words", True, "errors model modes config journal counted postgres_url"),
     (
         "decisions without I/O",
         True,
         (
-            "canonical call tokens image_tokens lines bulk_lines shapes results refusal replies "
-            "metrics openapi openapi_parts openapi_replies openapi_reports receipts ceiling "
-            "forecast key_text key_memory words summary charts tales render"
+            "body_text canonical call tokens image_tokens lines bulk_lines shapes results refusal "
+            "replies metrics openapi openapi_parts openapi_replies openapi_reports receipts "
+            "ceiling forecast key_text key_memory words summary charts tales render"
         ),
     ),
     (

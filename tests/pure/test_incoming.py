@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
+from starlette.types import Message
 
 from openaibatching.server import errors, incoming
 from openaibatching.server.db import Database
 from openaibatching.server.keyring import Keyring
+
+
+async def no_body() -> Message:
+    return {"type": "http.request"}
 
 
 def request(**headers: str | list[str]) -> Request:
@@ -18,7 +23,7 @@ def request(**headers: str | list[str]) -> Request:
         for name, value in headers.items()
         for text in ([value] if isinstance(value, str) else value)
     ]
-    return Request({"type": "http", "headers": pairs})
+    return Request({"type": "http", "headers": pairs}, no_body)
 
 
 @pytest.mark.parametrize(
@@ -112,17 +117,17 @@ async def test_any_other_key_is_refused(header: str) -> None:
 
 
 @pytest.mark.parametrize("media", ["application/json", "Application/JSON; charset=utf-8"])
-def test_json_is_taken(media: str) -> None:
-    incoming.check_media(request(content_type=media), "application/json")
-    incoming.check_media(request(), "application/json")
+async def test_json_is_taken(media: str) -> None:
+    await incoming.check_media(request(content_type=media), "application/json")
+    await incoming.check_media(request(), "application/json")
 
 
 @pytest.mark.parametrize(
     "media", ["text/plain", "multipart/form-data; boundary=x", "", "application/jsonl"]
 )
-def test_another_media_type_is_refused(media: str) -> None:
+async def test_another_media_type_is_refused(media: str) -> None:
     with pytest.raises(errors.UnsupportedMediaType):
-        incoming.check_media(request(content_type=media), "application/json")
+        await incoming.check_media(request(content_type=media), "application/json")
 
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

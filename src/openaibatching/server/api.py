@@ -23,6 +23,7 @@ from openaibatching.server import (
     incoming,
     journal,
     metrics,
+    modes,
     money,
     openapi,
     overview,
@@ -53,13 +54,8 @@ Handler = Callable[[Door, HttpRequest], Awaitable[Response]]
 
 async def call(door: Door, http: HttpRequest) -> Response:
     """POST /v1/…: accept the call and answer with what is known of it."""
-    try:
-        tenant = await incoming.tenant(http, door.keyring)
-        incoming.check_media(http, "application/json")
-    except errors.Refusal:
-        await incoming.drain(http)
-        raise
-    body = await incoming.read_body(http, door.ctx.settings.request_bytes_max)
+    tenant = await incoming.tenant(http, door.keyring)
+    body = await incoming.read_json(http, door.ctx.settings.request_bytes_max)
     key = http.headers.get("idempotency-key")
     # Not http.url.path: that is put together with the Host header, which the caller writes.
     given = (door.ctx.settings, tenant, http.scope["path"], body, key)
@@ -77,7 +73,8 @@ async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
         request = await door.deliverer.wait(request.id, wait) or await _reread(door, request)
     if request.answer_left_out:
         request = await _reread(door, request)
-    reply = replies.reply(request, door.ctx.settings.batch_poll_s, door.eta(request))
+    poll_s, mode = door.ctx.settings.batch_poll_s, modes.of(http.scope)
+    reply = replies.reply(request, poll_s, door.eta(request), mode)
     headers = reply.headers if wait is None else {**reply.headers, "Preference-Applied": "wait"}
     return Response(reply.body, reply.status, headers, "application/json")
 
@@ -261,13 +258,14 @@ def build(door: Door) -> ASGIApp:
             Route(path, _endpoint(door, handlers), methods=list(handlers))
             for path, handlers in by_path.items()
         ],
-        exception_handlers={HTTPException: _http_error},
+        exception_handlers={HTTPException: _no_route(door)},
     )
     # "/v1/responses/" is an unknown path, not a redirect to wherever the Host header says.
     starlette.router.redirect_slashes = False
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        handler = by_path.get(scope.get("path", ""), {}).get(scope.get("method", ""))
+        modes.enter(scope)
+        handler = by_path.get(scope["path"], {}).get(scope["method"])
         if handler is None:
             await starlette(scope, receive, send)
             return
@@ -285,6 +283,25 @@ def _endpoint(door: Door, handlers: dict[str, Handler]) -> Callable[..., Awaitab
     return run
 
 
+def _no_route(door: Door) -> Callable[[HttpRequest, Exception], Awaitable[Response]]:
+    """Starlette's own 404 and 405, in OpenAI's shape."""
+
+    async def run(http: HttpRequest, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status, headers = error.status_code, dict(error.headers or {})
+
+        async def refuse(_door: Door, http: HttpRequest) -> Response:
+            path = modes.path_of(http.scope)
+            if status == 405:
+                message = f"{path} does not take {http.method}."
+                return _refusal(errors.MethodNotAllowed(message), headers)
+            raise errors.UnknownEndpoint(f"Unknown path: {http.method} {path}.")
+
+        return await _reply(door, http, refuse)
+
+    return run
+
+
 async def _reply(door: Door, http: HttpRequest, handler: Handler) -> Response:
     reply = await _handled(door, http, handler)
     counted.reply(reply.status_code)
@@ -293,6 +310,8 @@ async def _reply(door: Door, http: HttpRequest, handler: Handler) -> Response:
 
 async def _handled(door: Door, http: HttpRequest, handler: Handler) -> Response:
     try:
+        if modes.is_api(http.scope["path"]):
+            await _check_key(door, http)
         return await handler(door, http)
     except errors.Refusal as error:
         return _refusal(error)
@@ -301,22 +320,22 @@ async def _handled(door: Door, http: HttpRequest, handler: Handler) -> Response:
     except Exception as error:
         # A mistake of ours. The log says where; not Starlette, which would pass it on to the web
         # server, and that closes the connection under the caller's next call.
-        log.error("handler_failed", method=http.method, path=http.scope["path"], exc_info=error)
+        path = modes.path_of(http.scope)
+        log.error("handler_failed", method=http.method, path=path, exc_info=error)
         return _refusal(errors.Internal())
+
+
+async def _check_key(door: Door, http: HttpRequest) -> None:
+    """The first thing to happen: without a good key nobody learns which paths there are."""
+    try:
+        await incoming.tenant(http, door.keyring)
+    except errors.Refusal:
+        await incoming.drain(http)
+        raise
 
 
 def _refusal(error: errors.Refusal, extra: dict[str, str] | None = None) -> Response:
     return JSONResponse(error.body(), error.http_status, {**error.headers, **(extra or {})})
-
-
-async def _http_error(http: HttpRequest, error: Exception) -> Response:
-    """Starlette's own 404 and 405, in OpenAI's shape."""
-    assert isinstance(error, HTTPException)
-    counted.reply(error.status_code)
-    if error.status_code == 405:
-        message = f"{http.scope['path']} does not take {http.method}."
-        return _refusal(errors.MethodNotAllowed(message), dict(error.headers or {}))
-    return _refusal(errors.UnknownEndpoint(f"Unknown path: {http.method} {http.scope['path']}."))
 
 
 def endpoints() -> list[tuple[str, str]]:

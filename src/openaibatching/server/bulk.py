@@ -19,7 +19,7 @@ from dataclasses import replace
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
-from openaibatching.server import bulk_lines, bulk_out, errors, incoming, replies
+from openaibatching.server import bulk_lines, bulk_out, errors, incoming, modes, replies
 from openaibatching.server.bulk_lines import MEDIA_TYPES, Entry
 from openaibatching.server.config import Settings
 from openaibatching.server.door import Door
@@ -37,12 +37,8 @@ ENVELOPE_BYTES_MAX = 65_536
 
 async def post_requests(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests: batch input lines in, batch output lines out."""
-    try:
-        tenant = await incoming.tenant(http, door.keyring)
-        incoming.check_media(http, *MEDIA_TYPES)
-    except errors.Refusal:
-        await incoming.drain(http)
-        raise
+    tenant = await incoming.tenant(http, door.keyring)
+    await incoming.check_media(http, *MEDIA_TYPES)
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
     unordered = wait is not None and incoming.preference(http, "order") == "finished"
     roll = Roll(door.ctx.settings.spool_dir)
@@ -56,7 +52,9 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
         headers["Preference-Applied"] = "wait, order=finished" if unordered else "wait"
     give_out = bulk_out.as_they_finish if unordered else bulk_out.in_order
     return StreamingResponse(
-        give_out(door, roll, wait or 0.0), headers=headers, media_type=MEDIA_TYPES[0]
+        give_out(door, roll, wait or 0.0, modes.of(http.scope)),
+        headers=headers,
+        media_type=MEDIA_TYPES[0],
     )
 
 
@@ -156,7 +154,7 @@ async def _portions(door: Door, http: HttpRequest) -> AsyncIterator[list[bytes |
     part = door.ctx.database.turns.part
     portion: list[bytes | None] = []
     size = 0
-    async for chunk in incoming.chunks(http):
+    async for chunk in incoming.text_chunks(http):
         for line in lines.feed(chunk):
             portion.append(line)
             size += len(line or b"")

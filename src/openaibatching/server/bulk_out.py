@@ -13,6 +13,7 @@ from openaibatching.server.accept import OUTAGE_S_MAX
 from openaibatching.server.bulk_lines import Entry
 from openaibatching.server.door import Door
 from openaibatching.server.model import Request
+from openaibatching.server.modes import Mode
 from openaibatching.server.roll import Roll
 
 WINDOW_LINES = 20_000
@@ -20,10 +21,12 @@ WINDOW_LINES = 20_000
 READ_AT_ONCE = 256
 
 
-async def in_order(door: Door, roll: Roll, wait: float) -> AsyncIterator[bytes]:
+async def in_order(
+    door: Door, roll: Roll, wait: float, mode: Mode = Mode.EMPTY
+) -> AsyncIterator[bytes]:
     """The output lines, a portion at a time, each when it has finished or time is up."""
     deadline = _now() + wait
-    reader = _Reader(door)
+    reader = _Reader(door, mode)
     try:
         for entries in roll.read():
             async for _ in door.deliverer.finished_of(_ids(entries), deadline):
@@ -34,10 +37,12 @@ async def in_order(door: Door, roll: Roll, wait: float) -> AsyncIterator[bytes]:
         roll.close()
 
 
-async def as_they_finish(door: Door, roll: Roll, wait: float) -> AsyncIterator[bytes]:
+async def as_they_finish(
+    door: Door, roll: Roll, wait: float, mode: Mode = Mode.EMPTY
+) -> AsyncIterator[bytes]:
     """The output lines in whatever order their requests finish, and the others when time is up."""
     deadline = _now() + wait
-    reader = _Reader(door)
+    reader = _Reader(door, mode)
     try:
         async for entries in _windows(roll):
             left: dict[uuid.UUID | None, list[Entry]] = {}
@@ -81,8 +86,8 @@ async def _windows(roll: Roll) -> AsyncIterator[list[Entry]]:
 class _Reader:
     """Reads what the entries are to be answered, a few hundred at a time."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, door: Door, mode: Mode) -> None:
+        self._door, self._mode = door, mode
         self._turns = door.ctx.database.turns
         self._outage_s = OUTAGE_S_MAX
 
@@ -139,5 +144,6 @@ class _Reader:
         if request.body_id != entry.body_id:
             return bulk_lines.refused(entry, errors.IdempotencyKeyReused())
         eta = self._door.eta(request)
-        reply = replies.reply(request, self._door.ctx.settings.batch_poll_s, eta)
+        poll_s = self._door.ctx.settings.batch_poll_s
+        reply = replies.reply(request, poll_s, eta, self._mode)
         return bulk_lines.answered(entry, request.id, reply)

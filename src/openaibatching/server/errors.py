@@ -186,6 +186,13 @@ class NotFinished(Conflict):
     code = "not_finished"
 
 
+class NotYetFinished(Refusal):
+    """The request has not finished yet. Make the same call again later: it is the same request."""
+
+    http_status, code = 425, "not_finished"
+    headers: ClassVar[dict[str, str]] = {"x-should-retry": "false"}
+
+
 class RequestTooLarge(Refusal):
     """The body is too large."""
 
@@ -196,6 +203,12 @@ class UnsupportedMediaType(Refusal):
     """The body's Content-Type is not one that this path takes."""
 
     http_status, code = 415, "unsupported_media_type"
+
+
+class CompressedBody(UnsupportedMediaType):
+    """The body is compressed: send it uncompressed."""
+
+    headers: ClassVar[dict[str, str]] = {"Accept-Encoding": "identity"}  # RFC 9110, 15.5.16
 
 
 class HeadersTooLarge(Refusal):

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import Message
 
-from openaibatching.server import errors
+from openaibatching.server import body_text, errors
 from openaibatching.server.keyring import Keyring
 
 BODY_IDLE_S = 30.0
@@ -20,6 +20,7 @@ DRAIN_BYTES_MAX = 64 * 1024 * 1024
 """How much of a refused body is still read, so that its sender gets to read the refusal."""
 ARRIVED = "openaibatching.arrived"
 """In the scope of a call whose body has arrived to its end (connections.py)."""
+_TENANT = "openaibatching.tenant"
 
 LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 
@@ -30,12 +31,18 @@ _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
 
 
 async def tenant(http: HttpRequest, keyring: Keyring) -> str:
-    """The tenant whose key is presented. Raises InvalidApiKey, or DatabaseUnavailable when only the
-    database can tell (keyring.py)."""
+    """The tenant whose key is presented; the keyring is asked once for each call.
+
+    Raises InvalidApiKey, or DatabaseUnavailable when only the database can tell (keyring.py).
+    """
+    known: str | None = http.scope.get(_TENANT)
+    if known is not None:
+        return known
     scheme, _, key = http.headers.get("authorization", "").partition(" ")
     found = await keyring.tenant(key.strip()) if scheme.lower() == "bearer" and key else None
     if found is None:
         raise errors.InvalidApiKey
+    http.scope[_TENANT] = found
     return found
 
 
@@ -89,11 +96,54 @@ def limit(http: HttpRequest) -> int:
     return whole_number(http, "limit", LIST_LIMIT, LIST_LIMIT_MAX)
 
 
-def check_media(http: HttpRequest, *taken: str) -> None:
-    """Raises UnsupportedMediaType for a body that says it is none of these media types."""
+async def check_media(http: HttpRequest, *taken: str) -> None:
+    """Raises UnsupportedMediaType for a body whose headers say that it is compressed, or none of
+    these media types; the body is read first."""
     media = http.headers.get("content-type", taken[0]).partition(";")[0]
+    coding = http.headers.get("content-encoding", "").strip().lower()
     if media.strip().lower() not in taken:
-        raise errors.UnsupportedMediaType(f"The body must be {taken[0]}.")
+        refusal = errors.UnsupportedMediaType(f"The body must be {taken[0]}.")
+    elif coding not in ("", "identity"):
+        refusal = errors.CompressedBody(
+            f"The body is compressed (Content-Encoding: {coding}): send it uncompressed."
+        )
+    else:
+        return
+    await drain(http)
+    raise refusal
+
+
+async def read_json(http: HttpRequest, most: int) -> bytes:
+    """The JSON of a call, without a byte order mark; not parsed yet.
+
+    Raises as `check_media`, `read_body` and `body_text.utf8` do.
+    """
+    await check_media(http, "application/json")
+    return body_text.utf8(await read_body(http, most))
+
+
+async def text_chunks(http: HttpRequest) -> AsyncIterator[bytes]:
+    """The body as it arrives, without a byte order mark. Raises as `chunks` does, and InvalidJson
+    for one that is no plain UTF-8 (body_text.py), when it has been read."""
+    start: bytes | None = b""
+    async for chunk in chunks(http):
+        if start is None:
+            yield chunk
+        elif len(start + chunk) < body_text.START_BYTES:
+            start += chunk
+        else:
+            yield await _utf8_or_drain(http, start + chunk)
+            start = None
+    if start:
+        yield body_text.utf8(start)
+
+
+async def _utf8_or_drain(http: HttpRequest, start: bytes) -> bytes:
+    try:
+        return body_text.utf8(start)
+    except errors.InvalidJson:
+        await drain(http)
+        raise
 
 
 async def chunks(http: HttpRequest) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from openaibatching.server import openapi_reports
 from openaibatching.server.bulk_lines import MEDIA_TYPES
+from openaibatching.server.modes import Mode, is_api
 from openaibatching.server.openapi_parts import Schema, headers, parameters, ref, schemas
 from openaibatching.server.openapi_replies import Codes, json_content, one_of, refusals, reply
 from openaibatching.server.shapes import ENDPOINTS
@@ -50,6 +51,13 @@ _ENDINGS: Final[Codes] = {
 }
 
 
+# The prefixes under which each path of the API is served.
+_SERVERS: Final = [
+    {"url": "/", "description": "An unfinished call is 202."},
+    {"url": Mode.ASK.value, "description": "An unfinished call is 425 `not_finished`."},
+]
+
+
 def document(version: str) -> Schema:
     """The document, for a service of this version."""
     return {
@@ -60,21 +68,17 @@ def document(version: str) -> Schema:
             "description": (
                 "OpenAI's half-price Batch API behind the ordinary call. A call is answered 202 "
                 "with an empty object until its batch is done; the same call again is the same "
-                "request. Any other path is refused with 404 `unknown_endpoint`, another method "
-                "with 405 `method_not_allowed`, what is not HTTP/1.1 with 400 `invalid_http`, and "
-                "headers of more than 64 KiB with 431 `headers_too_large`; a mistake of the "
-                "service is 500 `internal_error`."
+                "request. Each path below `/v1` is also served below `/ask/v1`: there an "
+                "unfinished call is 425 `not_finished`. Below both the key is checked first: "
+                "without a good one any path is 401 `invalid_api_key`. Any other path is refused "
+                "with 404 `unknown_endpoint`, another method with 405 `method_not_allowed`, what "
+                "is not HTTP/1.1 with 400 `invalid_http`, and headers of more than 64 KiB with 431 "
+                "`headers_too_large`; a mistake of the service is 500 `internal_error`."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{"bearer": []}],
-        "paths": {
-            **{endpoint: {"post": _call(endpoint)} for endpoint in ENDPOINTS},
-            **_retrieving(),
-            **_requests(),
-            **openapi_reports.paths(),
-            **_around(),
-        },
+        "paths": _paths(),
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "schemas": schemas() | openapi_reports.schemas(),
@@ -82,6 +86,21 @@ def document(version: str) -> Schema:
             "parameters": parameters() | openapi_reports.parameters(),
         },
     }
+
+
+def _paths() -> Schema:
+    paths = {
+        **{endpoint: {"post": _call(endpoint)} for endpoint in ENDPOINTS},
+        **_retrieving(),
+        **_requests(),
+        **openapi_reports.paths(),
+        **_around(),
+    }
+    for path, operations in paths.items():
+        if is_api(path):
+            for operation in operations.values():
+                operation["servers"] = _SERVERS
+    return paths
 
 
 def _answers() -> Schema:
@@ -106,9 +125,17 @@ def _answers() -> Schema:
         *ours,
         "Retry-After",
     )
+    not_yet = reply(
+        "Below `/ask/v1`, new or unfinished: `not_finished`.",
+        ref("schemas", "Failure"),
+        *ours,
+        "Retry-After",
+        "x-should-retry",
+    )
     return {
         "200": done | {"links": _links()},
         "202": unfinished | {"links": _links()},
+        "425": not_yet | {"links": _links()},
         **endings,
         "default": failed,
     }

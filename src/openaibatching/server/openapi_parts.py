@@ -181,7 +181,7 @@ def headers() -> dict[str, Schema]:
             "schema": text,
         },
         "x-should-retry": {
-            "description": "`false`: the failure is final.",
+            "description": "`false`: sending the call again at once does not help.",
             "schema": {"const": "false"},
         },
     }

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from openaibatching.server import shapes
-from openaibatching.server.errors import error_object
+from openaibatching.server.errors import NotYetFinished, error_object
 from openaibatching.server.model import Request, request_id
+from openaibatching.server.modes import Mode
 from openaibatching.server.receipts import BATCH_PRICE
 
 RETRY_AFTER_S_MAX = 60
@@ -32,16 +33,23 @@ class Reply:
     headers: dict[str, str]
 
 
-def reply(request: Request, poll_s: float, eta: datetime | None = None) -> Reply:
+def reply(
+    request: Request, poll_s: float, eta: datetime | None = None, mode: Mode = Mode.EMPTY
+) -> Reply:
     """What the call itself is answered now.
 
     `poll_s`: how soon asking again makes sense. `eta`: when the answer is expected, if anybody
-    can tell.
+    can tell. `mode`: what an unfinished request is answered.
     """
     headers = {"X-Batching-Id": request_id(request.id), "X-Batching-Status": request.state}
     if not request.finished:
         headers["Retry-After"] = retry_after(poll_s)
-        return Reply(202, _with_members(_dump(_pending(request)), request, eta), headers)
+        status, body = 202, _pending(request)
+        if mode is Mode.ASK:
+            refusal = NotYetFinished()
+            status, body = refusal.http_status, refusal.body()
+            headers |= refusal.headers
+        return Reply(status, _with_members(_dump(body), request, eta), headers)
     if request.state != "completed":
         headers["x-should-retry"] = "false"
     if request.state == "cancelled":
