@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from openaibatching.server import errors
 from openaibatching.server.call import read_call
 from openaibatching.server.config import Settings, load
-from openaibatching.server.model import Call, batch_line
+from openaibatching.server.model import NO_MODEL, Call, batch_line
 from openaibatching.server.shapes import ENDPOINTS
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
+MODERATIONS = "/v1/moderations"
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,161 @@ def test_a_key_names_the_request_and_the_body_is_still_known(settings: Settings)
 def test_a_key_that_spells_another_calls_body_is_another_request(settings: Settings) -> None:
     body = read(settings, {"model": "m"}).body.decode()
     assert read(settings, HELLO, key=body).id != read(settings, {"model": "m"}).id
+
+
+def test_a_key_may_let_the_first_body_count(settings: Settings) -> None:
+    assert read(settings, HELLO, key="k").first_body is False
+    call = read_call(
+        settings, "default", RESPONSES, json.dumps(HELLO).encode(), "k", first_body=True
+    )
+    assert call.first_body
+    assert call.id == read(settings, HELLO, key="k").id
+
+
+HOLDERS = {
+    "response_format": b'"response_format":{"json_schema":{"schema":%s}}',
+    "text": b'"text":{"format":{"schema":%s}}',
+    "tool of chat": b'"tools":[{"type":"x"},{"function":{"parameters":%s}}]',
+    "tool of responses": b'"tools":[{"parameters":%s}]',
+    "function": b'"functions":[{"parameters":%s}]',
+}
+"""{place: the member of a body that holds a schema there}."""
+SCHEMA = b'{"type":"object","properties":{"why":%s,"verdict":{}}}'
+TURNED = b'{"type":"object","properties":{"verdict":{},"why":%s}}'
+HARD = [b"{}", b"-0", rb'"\ud800"', b"9" * 400, b"1.0", rb'"\u00e9"']
+
+
+@pytest.mark.parametrize("place", HOLDERS)
+@pytest.mark.parametrize("hard", HARD)
+def test_the_order_of_a_schema_counts_and_is_sent(
+    settings: Settings, place: str, hard: bytes
+) -> None:
+    written, turned = (
+        b'{"model":"m","a":1,%s}' % (HOLDERS[place] % (schema % hard))
+        for schema in (SCHEMA, TURNED)
+    )
+    one, other = read(settings, written, endpoint=CHAT), read(settings, turned, endpoint=CHAT)
+    assert one.id != other.id
+    assert (one.body, other.body) == (written, turned)
+    spaced = written.replace(b":", b" : ").replace(b",", b",\n")
+    assert read(settings, spaced, endpoint=CHAT).id == one.id
+
+
+@pytest.mark.parametrize("place", HOLDERS)
+@pytest.mark.parametrize("hard", HARD)
+def test_the_order_around_a_schema_does_not_count(
+    settings: Settings, place: str, hard: bytes
+) -> None:
+    member = HOLDERS[place] % (SCHEMA % hard)
+    written, turned = b'{"model":"m",%s,"a":1}' % member, b'{"a":1,"model":"m",%s}' % member
+    one, other = read(settings, written, endpoint=CHAT), read(settings, turned, endpoint=CHAT)
+    assert one.id == other.id
+    assert (one.body, other.body) == (written, turned)
+
+
+@pytest.mark.parametrize("name", ["metadata", "input"])
+def test_elsewhere_what_looks_like_a_schema_is_sorted(settings: Settings, name: str) -> None:
+    one, other = (
+        {"model": "m", "input": "x", name: {"schema": json.loads(text % b"{}")}}
+        for text in (SCHEMA, TURNED)
+    )
+    assert read(settings, one).id == read(settings, other).id
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": None},
+        {"tools": {"function": {"parameters": {}}}},
+        {"tools": ["x", None, [], {"function": None}, {"function": []}]},
+        {"response_format": "json"},
+        {"text": {"format": []}, "functions": [[]]},
+        {"response_format": {"json_schema": {"schema": None}}},
+        {"tools": [{"parameters": 1, "function": {"parameters": "é"}}]},
+    ],
+)
+def test_a_place_of_a_schema_may_hold_anything(settings: Settings, body: dict[str, Any]) -> None:
+    call = read(settings, {**HELLO, **body})
+    assert json.loads(call.body) == {**HELLO, **body}
+
+
+def test_what_is_sent_is_what_was_written(settings: Settings) -> None:
+    body = (
+        b'{"z":1.0,"model":"m","input":[{"role":"user","content":"x"}],"a":1e2,"b":{"y":0,"x":-0}}'
+    )
+    assert read(settings, body).body == body
+    assert read(settings, b'{"stream":false,' + body[1:-1] + b',"background":null}').body == body
+
+
+def test_of_members_of_one_name_the_last_counts(settings: Settings) -> None:
+    call = read(settings, b'{"model":"a","input":"x","model":"m","z":{"k":1,"k":2}}')
+    assert (call.model, call.body) == ("m", b'{"model":"m","input":"x","z":{"k":2}}')
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sent"), [(RESPONSES, False), (CHAT, False), (EMBEDDINGS, True)]
+)
+def test_options_of_a_stream_are_never_sent_where_there_are_streams(
+    settings: Settings, endpoint: str, sent: bool
+) -> None:
+    call = read(settings, {**HELLO, "stream_options": {"include_usage": True}}, endpoint=endpoint)
+    assert (call.id != read(settings, HELLO, endpoint=endpoint).id) is sent
+    assert (b"stream_options" in call.body) is sent
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (MODERATIONS, {"input": "A fine day."}),
+        (RESPONSES, {"prompt": {"id": "pmpt_0"}, "input": "Hello"}),
+        (RESPONSES, {"prompt": {"id": "pmpt_0", "version": "2"}}),
+    ],
+)
+def test_a_model_may_be_left_out_where_openai_has_one(
+    settings: Settings, endpoint: str, body: dict[str, Any]
+) -> None:
+    call = read(settings, body, endpoint=endpoint)
+    assert (call.model, json.loads(call.body)) == (NO_MODEL, body)
+    assert call.id != read(settings, {**body, "model": "m"}, endpoint=endpoint).id
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        *((path, {"input": "x"}) for path in ENDPOINTS if path != MODERATIONS),
+        (RESPONSES, {"prompt": "pmpt_0"}),
+        (RESPONSES, {"prompt": None, "input": "x"}),
+        (RESPONSES, {"prompt": {"id": "pmpt_0"}, "messages": []}),  # a chat completion
+        (CHAT, {"prompt": {"id": "pmpt_0"}}),
+        ("/v1/images/generations", {"prompt": {"id": "pmpt_0"}}),
+    ],
+)
+def test_a_model_is_needed_everywhere_else(
+    settings: Settings, endpoint: str, body: dict[str, Any]
+) -> None:
+    with pytest.raises(errors.MissingParameter):
+        read(settings, body, endpoint=endpoint)
+
+
+OURS = "batchreq_" + "0" * 31 + "7"
+
+
+def test_a_previous_response_of_ours_is_known(settings: Settings) -> None:
+    call = read(settings, {**HELLO, "previous_response_id": OURS})
+    assert call.previous == UUID(int=7)
+    assert call.id == read(settings, {"previous_response_id": OURS, **HELLO}).id
+    assert call.id != read(settings, {**HELLO, "previous_response_id": OURS[:-1] + "8"}).id
+
+
+@pytest.mark.parametrize("named", ["resp_1", "batchreq_7", None, 7, [OURS], {"id": OURS}])
+def test_any_other_previous_response_is_left_to_openai(settings: Settings, named: Any) -> None:
+    call = read(settings, {**HELLO, "previous_response_id": named})
+    assert call.previous is None
+    assert json.loads(call.body)["previous_response_id"] == named
+
+
+def test_only_responses_go_on_from_one(settings: Settings) -> None:
+    assert read(settings, {**HELLO, "previous_response_id": OURS}, endpoint=CHAT).previous is None
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])

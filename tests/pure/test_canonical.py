@@ -1,4 +1,4 @@
-"""Canonical JSON: one value, one text, and nothing of the value is lost."""
+"""JSON in its caller's order, and the one text that names it: nothing of the value is lost."""
 
 from __future__ import annotations
 
@@ -34,34 +34,58 @@ def canonicalise(body: bytes) -> bytes:
     return canonical.encode(canonical.parse(body))
 
 
-@quickly
-@given(VALUES)
-def test_the_canonical_text_has_the_value_of_the_original(value: Any) -> None:
-    assert json.loads(canonicalise(json.dumps(value).encode())) == value
+def named(body: bytes) -> bytes:
+    return canonical.identity(canonical.parse(body))
+
+
+def in_order(text: bytes) -> Any:
+    """The value of a JSON text, in which the order of members counts."""
+    return json.loads(text, object_pairs_hook=lambda pairs: list(dict(pairs).items()))
 
 
 @quickly
 @given(VALUES)
-def test_it_is_what_the_standard_library_writes_with_sorted_keys(value: Any) -> None:
-    expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
+def test_what_is_sent_has_the_value_of_the_original_in_its_order(value: Any) -> None:
+    body = json.dumps(value, indent=1).encode()
+    assert in_order(canonicalise(body)) == in_order(body)
+
+
+@quickly
+@given(VALUES)
+def test_what_is_sent_is_what_the_standard_library_writes(value: Any) -> None:
+    expected = json.dumps(value, separators=(",", ":"))
     assert canonicalise(json.dumps(value, indent=2).encode()) == expected.encode()
 
 
 @quickly
 @given(VALUES)
-def test_canonicalising_twice_changes_nothing(value: Any) -> None:
+def test_the_name_has_the_value_of_the_original_sorted(value: Any) -> None:
+    expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    name = named(json.dumps(value).encode())
+    assert in_order(name) == in_order(expected.encode())
+
+
+@quickly
+@given(VALUES)
+def test_what_is_sent_stays_the_same_when_it_is_sent_on(value: Any) -> None:
     once = canonicalise(json.dumps(value).encode())
     assert canonicalise(once) == once
+    assert named(once) == named(json.dumps(value).encode())
 
 
 @quickly
 @given(st.dictionaries(TEXTS, VALUES, min_size=2, max_size=5), st.integers())
-def test_the_order_of_keys_never_matters(value: dict[str, Any], seed: int) -> None:
+def test_the_order_of_keys_never_matters_to_the_name(value: dict[str, Any], seed: int) -> None:
     items = list(value.items())
     random.Random(seed).shuffle(items)
-    assert canonicalise(json.dumps(dict(items)).encode()) == canonicalise(
-        json.dumps(value).encode()
-    )
+    assert named(json.dumps(dict(items)).encode()) == named(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("hard", [b"0", b"-0", rb'"\ud800"', b"9" * 5000])
+def test_members_keep_their_order_beside_what_is_hard_to_read(hard: bytes) -> None:
+    body = b'{"z":1,"b":{"y":1e5,"a":[{"d":null,"c":1.0}]},"a":%s}' % hard
+    assert canonicalise(body) == body
+    assert named(body) == b'{"a":%s,"b":{"a":[{"c":1.0,"d":null}],"y":1e5},"z":1}' % hard
 
 
 @quickly
@@ -103,7 +127,9 @@ def test_a_delete_character_is_an_escape_as_all_that_cannot_be_printed(body: byt
 
 
 def test_the_same_text_escaped_or_not_is_the_same() -> None:
-    assert canonicalise('["é😀/"]'.encode()) == canonicalise(rb'["\u00e9\ud83d\ude00\/"]')
+    raw, escaped = '["é😀/"]'.encode(), rb'["\u00e9\ud83d\ude00\/"]'
+    assert canonicalise(raw) == canonicalise(escaped)
+    assert named(raw) == named(escaped)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a caller sent, understood: refused early, made canonical, given its identity.
+"""What a caller sent, understood: refused early, given its identity, ready to be sent as written.
 
 A bad body found here costs nothing; found by OpenAI it would fail a whole batch.
 """
@@ -10,63 +10,97 @@ import re
 import uuid
 from typing import Any
 
-from openaibatching.server import canonical, errors, tokens
+from openaibatching.server import canonical, errors, schemas, tokens
 from openaibatching.server.config import UPSTREAM_INPUTS_MAX, Settings
-from openaibatching.server.model import Call, envelope_bytes
+from openaibatching.server.model import NO_MODEL, Call, envelope_bytes, parse_request_id
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
+MODERATIONS = "/v1/moderations"
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
+PREVIOUS = "previous_response_id"
+_STREAMED = frozenset((CHAT, RESPONSES, COMPLETIONS))
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_call(
-    settings: Settings, tenant: str, endpoint: str, raw: bytes, idempotency_key: str | None
+    settings: Settings,
+    tenant: str,
+    endpoint: str,
+    raw: bytes,
+    idempotency_key: str | None,
+    *,
+    first_body: bool = False,
 ) -> Call:
     """The call that `raw`, posted to `endpoint` (with its /v1), stands for.
 
-    Raises a Refusal that says what is wrong with it.
+    `first_body`: of several bodies under one key the first counts. Raises a Refusal that says what
+    is wrong with it.
     """
-    return understand(settings, tenant, endpoint, canonical.parse(raw), idempotency_key)
+    value = canonical.parse(raw)
+    return understand(settings, tenant, endpoint, value, idempotency_key, first_body=first_body)
 
 
 def understand(
-    settings: Settings, tenant: str, endpoint: str, value: Any, idempotency_key: str | None
+    settings: Settings,
+    tenant: str,
+    endpoint: str,
+    value: Any,
+    idempotency_key: str | None,
+    *,
+    first_body: bool = False,
 ) -> Call:
     """`read_call` of a body that is parsed already, by canonical.parse; it is changed."""
     if not isinstance(value, dict):
         raise errors.InvalidJson("The body must be a JSON object.")
-    _check(value)
     if endpoint == RESPONSES and "messages" in value and value.get("input") is None:
         value.pop("input", None)
         endpoint = CHAT
+    model = _model(endpoint, value)
+    _drop_unsent(endpoint, value)
     body = canonical.encode(value)
+    line_bytes = checked_line_bytes(settings, endpoint, body)
+    body_id = _identity(tenant, endpoint, b"body", canonical.identity(schemas.fixed(value)))
+    id_ = body_id
+    if idempotency_key is not None:
+        id_ = keyed_id(tenant, endpoint, idempotency_key)
+    return Call(
+        id=id_,
+        body_id=body_id,
+        tenant=tenant,
+        endpoint=endpoint,
+        model=model,
+        body=body,
+        line_bytes=line_bytes,
+        tokens=tokens.estimate(endpoint, value, len(body)),
+        inputs=_count_inputs(endpoint, value),
+        output_tokens_max=_output_tokens_max(value),
+        first_body=first_body,
+        previous=_previous(endpoint, value),
+    )
+
+
+def checked_line_bytes(settings: Settings, endpoint: str, body: bytes) -> int:
+    """How long the body's line in a batch file is. Raises RequestTooLarge."""
     line_bytes = envelope_bytes(endpoint) + len(body)
     if line_bytes > settings.batch_bytes_max:
         raise errors.RequestTooLarge(
             f"The body takes {line_bytes} bytes in a batch file, whose limit is "
             f"{settings.batch_bytes_max} (BATCH_BYTES_MAX)."
         )
-    body_id = _identity(tenant, endpoint, b"body", body)
-    id_ = body_id
-    if idempotency_key is not None:
-        id_ = _identity(tenant, endpoint, b"key", _checked_key(idempotency_key))
-    return Call(
-        id=id_,
-        body_id=body_id,
-        tenant=tenant,
-        endpoint=endpoint,
-        model=value["model"],
-        body=body,
-        line_bytes=line_bytes,
-        tokens=tokens.estimate(endpoint, value, len(body)),
-        inputs=_count_inputs(endpoint, value),
-        output_tokens_max=_output_tokens_max(value),
-    )
+    return line_bytes
 
 
-def _check(value: dict[str, Any]) -> None:
+def keyed_id(tenant: str, endpoint: str, idempotency_key: str) -> uuid.UUID:
+    """The request that this key names. Raises InvalidIdempotencyKey."""
+    return _identity(tenant, endpoint, b"key", _checked_key(idempotency_key))
+
+
+def _model(endpoint: str, value: dict[str, Any]) -> str:
+    """The model that the body names; NO_MODEL where it need not name one and does not."""
+    if "model" not in value and _has_default_model(endpoint, value):
+        return NO_MODEL
     model = value.get("model")
     if not isinstance(model, str) or not model:
         raise errors.MissingParameter(
@@ -74,10 +108,31 @@ def _check(value: dict[str, Any]) -> None:
         )
     if not _storable(model):
         raise errors.MissingParameter("'model' is not the name of a model.", param="model")
+    return model
+
+
+def _has_default_model(endpoint: str, value: dict[str, Any]) -> bool:
+    """Whether OpenAI has a model of its own for the call: moderations have a default, and a stored
+    prompt names one (https://platform.openai.com/docs/api-reference)."""
+    if endpoint == RESPONSES:
+        return isinstance(value.get("prompt"), dict)
+    return endpoint == MODERATIONS
+
+
+def _drop_unsent(endpoint: str, value: dict[str, Any]) -> None:
+    """Take out the members that say how an answer travels. Raises the refusal of what they ask."""
     if _asked_for(value.pop("stream", None)):
         raise errors.StreamingUnsupported(param="stream")
     if _asked_for(value.pop("background", None)):
         raise errors.BackgroundUnsupported(param="background")
+    if endpoint in _STREAMED:
+        value.pop("stream_options", None)
+
+
+def _previous(endpoint: str, value: dict[str, Any]) -> uuid.UUID | None:
+    """The request of ours that the call goes on from, if it names one."""
+    named = value.get(PREVIOUS) if endpoint == RESPONSES else None
+    return parse_request_id(named) if isinstance(named, str) else None
 
 
 def _asked_for(value: Any) -> bool:

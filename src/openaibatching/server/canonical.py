@@ -1,16 +1,17 @@
-"""Canonical JSON: the same value is the same bytes, and nothing of the value is lost.
+"""JSON as its caller wrote it, and the canonical text that names it; nothing of a value is lost.
 
-Keys are sorted, spaces dropped, texts escaped to ASCII (so no U+2028 can split a line
-upstream, and lone surrogates survive). Numbers keep the text that they were written in:
-`1` and `1.0` differ, and an integer of any length stays exact. msgspec, in C, does nearly all of
-it; what it refuses or would change (lone surrogates, `-0`, integers of thousands of digits) goes
-through the standard library.
+What is sent keeps the order of its members. What names a request has them sorted, but not inside a
+JSON Schema (`schemas.py`). In both, spaces are dropped and numbers keep the text that they were
+written in: `1` and `1.0` differ, and an integer of any length stays exact. msgspec, in C, does
+nearly all of it; what it refuses or would change (lone surrogates, `-0`, integers of thousands of
+digits) goes through the standard library.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from json.encoder import encode_basestring_ascii
 from typing import Any, NoReturn
 
@@ -24,6 +25,8 @@ _DIGITS_MAX = 300
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MINUS_ZERO = re.compile(rb"-0(?![.0-9eE])")
 _BEYOND_ASCII = re.compile("[\x7f-\U0010ffff]+")
+
+_Ordered = Callable[[Iterable[str]], list[str]]
 
 
 def is_number(value: Any) -> bool:
@@ -93,51 +96,69 @@ def without_surrogates(text: bytes) -> bytes:
 
 
 def encode(value: Any) -> bytes:
-    """The canonical bytes of what `parse` gave."""
+    """The bytes of what `parse` gave, with its members in their order.
+
+    ASCII, so that no U+2028 can split a line upstream, and lone surrogates survive.
+    """
     try:
-        text = msgspec.json.encode(value, order="sorted")
+        text = msgspec.json.encode(value)
     except UnicodeEncodeError:  # a lone surrogate
-        out: list[str] = []
-        _encode(value, out)
-        return "".join(out).encode("ascii")
+        return _encoded(value, ordered=list)
     if text.isascii() and b"\x7f" not in text:
         return text
     # What is not ASCII stands inside of texts only.
     return _BEYOND_ASCII.sub(_escaped, text.decode()).encode("ascii")
 
 
+def identity(value: Any) -> bytes:
+    """One text for each value, whatever the order of its members: to be hashed, not to be read.
+
+    A member that is a msgspec.Raw is taken as it is.
+    """
+    try:
+        return msgspec.json.encode(value, order="sorted")
+    except UnicodeEncodeError:  # by the value alone, so that it is still one text a value
+        return _encoded(value, ordered=sorted)
+
+
 def _escaped(found: re.Match[str]) -> str:
     return encode_basestring_ascii(found[0])[1:-1]
 
 
-def _encode(value: Any, out: list[str]) -> None:
+def _encoded(value: Any, ordered: _Ordered) -> bytes:
+    out: list[str] = []
+    _encode(value, out, ordered)
+    return "".join(out).encode("ascii")
+
+
+def _encode(value: Any, out: list[str], ordered: _Ordered) -> None:
     if isinstance(value, msgspec.Raw):
         out.append(bytes(value).decode())
     elif isinstance(value, str):
         out.append(encode_basestring_ascii(value))
     elif isinstance(value, dict):
-        _encode_members(value, out)
+        _encode_members(value, out, ordered)
     elif isinstance(value, list):
-        _encode_items(value, out)
+        _encode_items(value, out, ordered)
     elif value is None or isinstance(value, bool):
         out.append("null" if value is None else "true" if value else "false")
     else:
         out.append(repr(value))
 
 
-def _encode_members(value: dict[str, Any], out: list[str]) -> None:
+def _encode_members(value: dict[str, Any], out: list[str], ordered: _Ordered) -> None:
     before = "{"
-    for key in sorted(value):
+    for key in ordered(value):
         out.append(before + encode_basestring_ascii(key) + ":")
-        _encode(value[key], out)
+        _encode(value[key], out, ordered)
         before = ","
     out.append("}" if value else "{}")
 
 
-def _encode_items(value: list[Any], out: list[str]) -> None:
+def _encode_items(value: list[Any], out: list[str], ordered: _Ordered) -> None:
     before = "["
     for item in value:
         out.append(before)
-        _encode(item, out)
+        _encode(item, out, ordered)
         before = ","
     out.append("]" if value else "[]")

@@ -94,6 +94,10 @@ METADATA_KEY = "openaibatching_batch"
 """The key in an upstream batch's metadata that holds our batch id: what it is adopted by."""
 
 
+NO_MODEL = ""
+"""The model of a call that leaves the choice to OpenAI."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call that the door has understood, ready to be stored."""
@@ -115,6 +119,10 @@ class Call:
     """More than this it cannot cost; None where no budget is set, or where nobody can say."""
     traceparent: str | None = None
     """Where it belongs in its caller's trace; only where that is sampled and traces are on."""
+    first_body: bool = False
+    """Whether a request of its name counts although it has another body."""
+    previous: uuid.UUID | None = None
+    """The request whose answer it goes on from; its body still has our name of it."""
 
 
 @dataclass(frozen=True, slots=True)
