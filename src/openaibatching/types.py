@@ -123,7 +123,8 @@ class BatchRequest(BaseModel):
     object: Literal["request"]
     status: Status
     endpoint: str
-    model: str
+    model: str | None
+    """None where the call leaves the choice to OpenAI."""
     batch_id: str | None = None
     attempts: int
     created_at: int

@@ -85,3 +85,10 @@ def test_of_what_is_more_than_its_text_nobody_can_say(endpoint: str, body: dict[
 @pytest.mark.parametrize("model", ["omni-moderation-latest", "my-own-model"])
 def test_what_has_no_price_costs_nothing(model: str) -> None:
     assert ceiling.usd_most(call("/v1/moderations", model=model, input=[IMAGE])) == 0
+
+
+def test_where_no_model_is_named_only_what_is_free_by_default_has_a_price() -> None:
+    moderation = read_call(SETTINGS, "default", "/v1/moderations", b'{"input":"x"}', None)
+    prompt = b'{"prompt":{"id":"pmpt_0"},"max_output_tokens":7}'
+    assert ceiling.usd_most(moderation) == 0
+    assert ceiling.usd_most(read_call(SETTINGS, "default", RESPONSES, prompt, None)) is None

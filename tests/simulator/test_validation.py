@@ -249,3 +249,19 @@ def test_a_cancelled_batch_frees_its_tokens() -> None:
 def test_a_token_limit_is_for_its_model_only() -> None:
     with world(enqueued_token_limits={"gpt-4.1": 1}) as w:
         assert w.finish(said(TOKENS)).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "model"),
+    [
+        ("/v1/moderations", {"input": "A fine day."}, "omni-moderation-latest"),
+        ("/v1/responses", {"prompt": {"id": "pmpt_0"}, "input": "Hello"}, "gpt-4o"),
+    ],
+)
+def test_a_body_may_name_no_model_where_there_is_another(
+    endpoint: str, body: dict[str, Any], model: str
+) -> None:
+    with world() as w:
+        batch = w.finish([line("a", body, endpoint)], endpoint)
+        assert batch.model == model
+        assert w.results(batch)["a"]["response"]["body"]["model"] == model

@@ -61,7 +61,8 @@ export interface BatchRequest {
   object: "request";
   status: BatchStatus;
   endpoint: string;
-  model: string;
+  /** Null where the call leaves the choice to OpenAI. */
+  model: string | null;
   batch_id: string | null;
   attempts: number;
   created_at: number;

@@ -14,7 +14,7 @@ from typing import Any
 
 from openaibatching.server import canonical, receipts
 from openaibatching.server.call import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, choices
-from openaibatching.server.model import Call, Tokens
+from openaibatching.server.model import NO_MODEL, Call, Tokens
 
 # Members that are a list or an object, and of which OpenAI reads no more than is written there.
 _WRITTEN_OUT = {
@@ -32,6 +32,8 @@ def usd_most(call: Call) -> Decimal | None:
 
     A model without a known price costs nothing here, as in its receipts.
     """
+    if call.model == NO_MODEL and call.endpoint == RESPONSES:
+        return None  # a stored prompt names one that is not known here
     if not receipts.realtime_usd(call.model, Tokens(1, 0, 1, 0)):
         return receipts.ZERO
     value = canonical.parse(call.body)

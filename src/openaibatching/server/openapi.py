@@ -149,9 +149,13 @@ def _links() -> Schema:
     return {name: {"operationId": name, "parameters": by_id} for name in operations + others}
 
 
+_BODIES: Final = {"/v1/responses": "ResponseBody", "/v1/moderations": "ModerationBody"}
+
+
 def _call(endpoint: str) -> Schema:
     name = endpoint.removeprefix("/v1/")
     description = f"OpenAI's `POST {endpoint}` through the Batch API."
+    body = _BODIES.get(endpoint, "OpenAIBody")
     if endpoint == "/v1/responses":
         description += (
             " A body with `messages` and no `input` is the same call to `/v1/chat/completions`, "
@@ -161,7 +165,7 @@ def _call(endpoint: str) -> Schema:
         "operationId": "create_" + name.replace("/", "_"),
         "summary": description,
         "parameters": [ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")],
-        "requestBody": {"required": True, "content": json_content(ref("schemas", "OpenAIBody"))},
+        "requestBody": {"required": True, "content": json_content(ref("schemas", body))},
         "responses": {**_answers(), **refusals(_CALL_REFUSALS, or_failure=True)},
     }
 

@@ -14,6 +14,9 @@ def ref(kind: str, name: str) -> Schema:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
+NO_MODEL = "Null where the call leaves the choice to OpenAI."
+
+
 def or_null(kind: str, **more: Any) -> Schema:
     """Of this kind, or null."""
     return {"type": [kind, "null"], **more}
@@ -58,7 +61,7 @@ def schemas() -> dict[str, Schema]:
         "id": ours,
         "status": status,
         "endpoint": {"type": "string", "enum": list(ENDPOINTS)},
-        "model": text,
+        "model": or_null("string", description=NO_MODEL),
         **progress,
     }
     result = object_({"status_code": {"type": "integer"}, "body": {}}, "The answer.")
@@ -79,9 +82,8 @@ def schemas() -> dict[str, Schema]:
     batching["estimated_completion_at"] = or_null("integer")
     deleted: dict[str, Schema] = {"id": ours, "object": {"const": "request"}}
     deleted["deleted"] = {"const": True}
-    own_body = _own_body()
     return {
-        "OpenAIBody": own_body,
+        **_own_bodies(),
         "Answer": object_(
             added,
             "OpenAI's own object of the endpoint, with two more members.",
@@ -118,12 +120,27 @@ def _cost() -> Schema:
     return object_({"currency": {"const": "usd"}, **money}, "What an answer cost, in USD.")
 
 
-def _own_body() -> Schema:
+def _own_bodies() -> dict[str, Schema]:
+    """OpenAI's own request bodies, by whether the model may be left out."""
     model: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^\\u0000]*$"}
     off: Schema = {"enum": [False, None], "description": "A batch cannot do it."}
-    body = object_({"model": model}, "OpenAI's own request body.", additionalProperties=True)
-    body["properties"] |= {"stream": off, "background": off}
-    return body
+
+    def body(description: str, *required: str, **more: Any) -> Schema:
+        members = {"model": model, "stream": off, "background": off}
+        whole = object_(members, description, additionalProperties=True, **more)
+        return {**whole, "required": list(required)}
+
+    prompted = body(
+        "With a stored prompt, which names a model of its own.",
+        "prompt",
+        **{"not": {"required": ["messages"]}},
+    )
+    prompted["properties"]["prompt"] = {"type": "object"}
+    return {
+        "OpenAIBody": body("OpenAI's own request body.", "model"),
+        "ModerationBody": body("OpenAI's own request body; it has a default model."),
+        "ResponseBody": {"anyOf": [ref("schemas", "OpenAIBody"), prompted]},
+    }
 
 
 def _bulk_lines(ours: Schema) -> dict[str, Schema]:
@@ -133,7 +150,7 @@ def _bulk_lines(ours: Schema) -> dict[str, Schema]:
         "custom_id": text,
         "method": {"const": "POST"},
         "url": {"type": "string", "enum": list(ENDPOINTS)},
-        "body": ref("schemas", "OpenAIBody"),
+        "body": {"anyOf": [ref("schemas", name) for name in ("ResponseBody", "ModerationBody")]},
     }
     key: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
     response: dict[str, Schema] = {

@@ -3,7 +3,7 @@
 from typing import Final
 
 from openaibatching.server.model import BATCH_STATES
-from openaibatching.server.openapi_parts import Schema, object_, or_null, parameter, ref
+from openaibatching.server.openapi_parts import NO_MODEL, Schema, object_, or_null, parameter, ref
 from openaibatching.server.openapi_replies import Codes, refusals, reply
 
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
@@ -153,7 +153,7 @@ def _stats() -> Schema:
     states = ("queued", "in_progress", "completed", "failed", "cancelled")
     queue: dict[str, Schema] = {
         "endpoint": _TEXT,
-        "model": _TEXT,
+        "model": or_null("string", description=NO_MODEL),
         "requests": _COUNT,
         "requests_capped": {"type": "boolean", "description": "There are at least so many."},
         "oldest_queued_at": _TIME,
@@ -175,7 +175,7 @@ def _stats() -> Schema:
         "status_code": _COUNT,
         "code": or_null("string"),
         "endpoint": _TEXT,
-        "model": _TEXT,
+        "model": or_null("string", description=NO_MODEL),
         "requests": _COUNT,
         "example": _TEXT,
         "last_at": _TIME,
@@ -218,7 +218,7 @@ def _batch() -> Schema:
         "status": {"enum": list(BATCH_STATES)},
         "upstream_status": or_null("string", description="OpenAI's word."),
         "endpoint": _TEXT,
-        "model": _TEXT,
+        "model": or_null("string", description=NO_MODEL),
         "requests": _COUNT,
         "own_requests": _COUNT,
         "request_counts": object_(counts, "OpenAI's counts while it works, then ours."),

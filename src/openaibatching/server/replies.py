@@ -119,7 +119,7 @@ def describe(request: Request, *, with_answer: bool) -> bytes:
         "id": request_id(request.id),
         "status": request.state,
         "endpoint": request.endpoint,
-        "model": request.model,
+        "model": request.model or None,
         "batch_id": request.batch_upstream_id,
         "attempts": request.attempts,
         "created_at": _unix(request.created_at),

@@ -44,7 +44,7 @@ def queue(row: QueueRow, pace: Pace, forecast: Forecast, now: datetime) -> dict[
     reason, until, detail = _why(row, pace, forecast, now)
     return {
         "endpoint": row.endpoint,
-        "model": row.model,
+        "model": row.model or None,
         "requests": row.requests,
         "requests_capped": row.requests >= COUNTED_MAX,
         "oldest_queued_at": unix(row.queued_at),
@@ -108,7 +108,7 @@ def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
         "status": row.state,
         "upstream_status": row.upstream_status,
         "endpoint": row.endpoint,
-        "model": row.model,
+        "model": row.model or None,
         "requests": row.requests,
         "own_requests": row.own_requests,
         "request_counts": {
@@ -185,7 +185,7 @@ def failure(row: FailureRow) -> dict[str, Any]:
         "status_code": row.status_code,
         "code": row.code or None,
         "endpoint": row.endpoint,
-        "model": row.model,
+        "model": row.model or None,
         "requests": row.requests,
         "example": request_id(row.example),
         "last_at": unix(row.last_hour),
@@ -242,7 +242,7 @@ def costs(rows: Sequence[CostRow], by: Sequence[str], tenant: str) -> dict[str, 
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    return str(value) if value else None  # NO_MODEL is none, too
 
 
 _COUNTS = ("answers", "unpriced", "input_tokens", "cached_tokens", "output_tokens",

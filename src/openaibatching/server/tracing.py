@@ -147,7 +147,7 @@ def _attributes(request: Traced, result: Result) -> Attributes:
     found: dict[str, str | int | float | None] = {
         "gen_ai.operation.name": OPERATIONS[request.endpoint],
         "gen_ai.provider.name": "openai",
-        "gen_ai.request.model": request.model,
+        "gen_ai.request.model": request.model or None,
         "gen_ai.response.id": result.upstream_id,
         "error.type": str(result.status_code) if result.state == "failed" else None,
         "batching.request_id": request_id(request.id),

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from openaibatching.simulator import arrays, texts, tools
+from openaibatching.simulator import arrays, defaults, texts, tools
 from openaibatching.simulator.ledger import Usage
 from openaibatching.simulator.schema import fitting
 
@@ -19,7 +19,7 @@ Answer = tuple[dict[str, Any], Usage]
 
 def answer(endpoint: str, body: dict[str, Any], sha: str, now: int) -> Answer:
     """The 200 body for a request body, and what it costs."""
-    return _MAKERS[endpoint](body, sha, now)
+    return _MAKERS[endpoint](defaults.named(endpoint, body), sha, now)
 
 
 def _id(prefix: str) -> str:

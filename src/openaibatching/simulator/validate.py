@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from openaibatching.simulator import texts
+from openaibatching.simulator import defaults, texts
 from openaibatching.simulator.canonical import canonical, parse
 from openaibatching.simulator.content import Content
 from openaibatching.simulator.limits import Limits
@@ -156,7 +156,7 @@ class Validator:
         return None
 
     def _body(self, body: dict[str, Any], line: bytes) -> dict[str, Any] | None:
-        found = self._model(body.get("model"))
+        found = self._model(defaults.named(self._endpoint, body).get("model"))
         if found is not None:
             return found
         needed = _NEEDED[self._endpoint]

@@ -15,7 +15,7 @@ from openaibatching.server.door import Door
 from openaibatching.server.model import REQUEST_STATES, Request, request_id
 from openaibatching.server.page import charts, rows, tales
 from openaibatching.server.page.summary import summary
-from openaibatching.server.page.words import clock, duration
+from openaibatching.server.page.words import clock, duration, model
 from openaibatching.server.receipts import BATCH_PRICE
 
 LIST_ROWS = 50
@@ -136,7 +136,7 @@ async def batch(door: Door, tenant: str, name: str) -> Shown:
         _told("batch", step.old_state, step.new_state, step.at.timestamp(), step.note)
         for step in steps
     ]
-    return {"title": f"Batch for {found['model']}", "batch": found, "events": events}
+    return {"title": f"Batch for {model(found['model'])}", "batch": found, "events": events}
 
 
 def _told(

@@ -50,7 +50,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for filter_ in (words.number, words.money, words.duration, words.plural, words.size):
+    for filter_ in (
+        words.number,
+        words.money,
+        words.duration,
+        words.plural,
+        words.size,
+        words.model,
+    ):
         environment.filters[filter_.__name__] = filter_
     environment.globals |= {
         "clock": words.clock,

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from openaibatching.server.journal import HINT
-from openaibatching.server.page.words import DAY_S, clock, duration, money, number, plural
+from openaibatching.server.page.words import DAY_S, clock, duration, model, money, number, plural
 
 Json = dict[str, Any]
 
@@ -203,7 +203,7 @@ def _stuck(batch: Json, now: int) -> Trouble:
         do = Markup("The server's log has the reason of each try: look for this batch's number.")
     return Trouble(
         "bad",
-        what.format(batch["id"], plural(batch["requests"], "request"), batch["model"],
+        what.format(batch["id"], plural(batch["requests"], "request"), model(batch["model"]),
                     clock(since, now)),
         batch["reason"],
         _next_try(batch, now),
@@ -219,7 +219,7 @@ def _troubled(batch: Json, now: int) -> Trouble:
     return Trouble(
         "bad" if denied else "warn",
         what.format(
-            batch["id"], plural(batch["requests"], "request"), batch["model"],
+            batch["id"], plural(batch["requests"], "request"), model(batch["model"]),
             "cannot be looked after" if sent else "cannot be sent",
             clock(batch["trouble_since"], now),
         ),
@@ -244,7 +244,7 @@ def _at_least(group: Json) -> str:
 
 def _held(group: Json, now: int) -> Trouble:
     what = Markup("{} for {} {}.").format(
-        _at_least(group).capitalize(), group["model"], HELD[group["reason"]]
+        _at_least(group).capitalize(), model(group["model"]), HELD[group["reason"]]
     )
     until = Markup("It goes on when OpenAI has finished some of what it has.")
     if group["until"]:
@@ -265,7 +265,7 @@ def _late(group: Json, now: int, linger_s: float) -> Trouble:
     return Trouble(
         "bad",
         Markup("{} for {} should have been sent at {}.").format(
-            _at_least(group).capitalize(), group["model"],
+            _at_least(group).capitalize(), model(group["model"]),
             clock(group["oldest_queued_at"] + linger_s, now),
         ),
         group["detail"],

@@ -22,6 +22,11 @@ def plural(n: int, noun: str) -> str:
     return f"{number(n)} {noun if n == 1 else many}"
 
 
+def model(name: str | None) -> str:
+    """The model's name; None: the call leaves the choice to OpenAI."""
+    return name or "the default model"
+
+
 def money(usd: float) -> str:
     """$0, $0.0042, $3.20, $1,204: enough digits to see that it is not nothing."""
     sign, size = ("-" if usd < 0 else ""), abs(usd)

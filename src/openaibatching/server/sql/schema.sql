@@ -100,7 +100,7 @@ create table request (
   body_id      uuid not null,                  -- the identity of the body alone
   tenant       text not null,
   endpoint     text not null,
-  model        text not null,
+  model        text not null,                  -- '': the call leaves it to OpenAI
   state        text not null
                check (state in ('queued', 'in_progress', 'completed', 'failed', 'cancelled')),
   batch_id     uuid,
@@ -142,7 +142,7 @@ with recursive head as (
 )
 select endpoint, model, tenant, queued_at from head;
 
--- The canonical body as it is sent, and the answer as OpenAI wrote it: raw bytes, never
+-- The body as it is sent, in its caller's order, and the answer as OpenAI wrote it: raw bytes, never
 -- decoded by the database. No foreign key: both rows are written and deleted by one statement.
 create table payload (
   seq       bigint primary key,
