@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "turns db store cancels model_limits money reports keys rows embedded upstream tracing",
     ),
     ("what was read, in words", False, "situation"),
-    ("what a step is given", True, "context doubles settle token_limits"),
+    ("what a step is given", True, "context doubles settle token_limits previous"),
     (
         "the flow: no step imports another",
         False,

@@ -100,8 +100,8 @@ function headersOf(
   if (applied) headers.set("preference-applied", applied.split(",")[0]!);
   const said = STATUS.exec(DECODER.decode(body.subarray(-STATUS_BYTES_MAX)));
   if (said) headers.set("x-batching-status", said[2]!);
-  // 429 is OpenAI's own, which is final, or a budget that is used up.
-  if (status === 429 || (said?.[1] === "true" && status >= 400))
+  // OpenAI's own, which is final; or a budget that is used up, or nothing to go on from.
+  if (status === 409 || status === 429 || (said?.[1] === "true" && status >= 400))
     headers.set("x-should-retry", "false");
   const after = reply.get("retry-after");
   if (status === 202 && after) headers.set("retry-after", after);

@@ -159,7 +159,8 @@ def _headers(
         found["x-batching-id"] = id_.decode()
     if applied := reply.get("preference-applied"):
         found["preference-applied"] = applied.partition(",")[0]
-    if status == 429:  # OpenAI's own, which is final, or a budget that is used up
+    # OpenAI's own, which is final; or a budget that is used up, or nothing to go on from.
+    if status in (409, 429):
         found["x-should-retry"] = "false"
     said = _STATUS.search(body[-_STATUS_BYTES_MAX:])
     if said is not None:

@@ -44,7 +44,7 @@ class Acceptor:
         self._queue.append((call, future))
         self._arrived.set()
         request = await future
-        if request.body_id != call.body_id:
+        if request.body_id != call.body_id and not call.first_body:
             raise IdempotencyKeyReused
         return request
 

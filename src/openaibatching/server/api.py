@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -56,11 +57,17 @@ async def call(door: Door, http: HttpRequest) -> Response:
     """POST /v1/…: accept the call and answer with what is known of it."""
     tenant = await incoming.tenant(http, door.keyring)
     body = await incoming.read_json(http, door.ctx.settings.request_bytes_max)
-    key = http.headers.get("idempotency-key")
-    # Not http.url.path: that is put together with the Host header, which the caller writes.
-    given = (door.ctx.settings, tenant, http.scope["path"], body, key)
-    large = len(body) > BODY_BYTES_INLINE
-    understood = await asyncio.to_thread(read_call, *given) if large else read_call(*given)
+    read = partial(
+        read_call,
+        door.ctx.settings,
+        tenant,
+        # Not http.url.path: that is put together with the Host header, which the caller writes.
+        http.scope["path"],
+        body,
+        incoming.idempotency_key(http),
+        first_body=incoming.first_body(http),
+    )
+    understood = await asyncio.to_thread(read) if len(body) > BODY_BYTES_INLINE else read()
     if (traceparent := door.traceparent(http)) is not None:
         understood = replace(understood, traceparent=traceparent)
     return await _answer(door, http, await door.accept(understood))
@@ -134,9 +141,18 @@ async def list_requests(door: Door, http: HttpRequest) -> Response:
         )
     after = incoming.given(http, "after")
     before_seq = (await steering.find(door, tenant, after)).seq if after else None
-    found = await door.read(
-        lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
-    )
+    if key := incoming.given(http, "idempotency_key"):
+        named = await steering.named(door, tenant, key)
+        states = (state,) if state else REQUEST_STATES
+        found = [
+            request
+            for request in named
+            if request.state in states and (before_seq is None or request.seq < before_seq)
+        ]
+    else:
+        found = await door.read(
+            lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
+        )
     body = replies.listing(found[:limit], has_more=len(found) > limit)
     return Response(body, media_type="application/json")
 

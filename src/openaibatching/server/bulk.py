@@ -13,15 +13,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
 from openaibatching.server import bulk_lines, bulk_out, errors, incoming, modes, replies
 from openaibatching.server.bulk_lines import MEDIA_TYPES, Entry
-from openaibatching.server.config import Settings
 from openaibatching.server.door import Door
 from openaibatching.server.lines import Lines
 from openaibatching.server.model import Call, Request
@@ -34,16 +34,24 @@ COMMITS_AT_ONCE = 2
 ENVELOPE_BYTES_MAX = 65_536
 """What a line may have beside its body: custom_id, url, idempotency_key."""
 
+ReadLine = Callable[[bytes | None], tuple[Entry, Call | None]]
+
 
 async def post_requests(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests: batch input lines in, batch output lines out."""
     tenant = await incoming.tenant(http, door.keyring)
     await incoming.check_media(http, *MEDIA_TYPES)
+    try:
+        first_body = incoming.first_body(http)
+    except errors.Refusal:
+        await incoming.drain(http)
+        raise
+    read = partial(bulk_lines.read_line, door.ctx.settings, tenant, first_body=first_body)
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
     unordered = wait is not None and incoming.preference(http, "order") == "finished"
     roll = Roll(door.ctx.settings.spool_dir)
     try:
-        await _take_in(door, http, tenant, roll, waits=bool(wait))
+        await _take_in(door, http, read, roll, waits=bool(wait))
     except BaseException:
         roll.close()
         raise
@@ -58,13 +66,14 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
     )
 
 
-async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll, waits: bool) -> None:
+async def _take_in(
+    door: Door, http: HttpRequest, read_line: ReadLine, roll: Roll, waits: bool
+) -> None:
     """Store every call of the body, and note on the roll what each line is to be answered.
 
     Raises DatabaseUnavailable when the body has come to its end, because a caller that is still
     sending does not read; what was stored by then stays so.
     """
-    settings = door.ctx.settings
     storing = _Storing(door, roll, waits)
     traceparent = door.traceparent(http)
     failure: errors.Refusal | None = None
@@ -73,7 +82,7 @@ async def _take_in(door: Door, http: HttpRequest, tenant: str, roll: Roll, waits
             if failure is not None:
                 continue
             # In a thread: no other caller should wait for these milliseconds.
-            read = await asyncio.to_thread(_understand, settings, tenant, lines)
+            read = await asyncio.to_thread(_understand, read_line, lines)
             if traceparent is not None:
                 read = [
                     (entry, call and replace(call, traceparent=traceparent)) for entry, call in read
@@ -143,9 +152,9 @@ def _note(entries: Sequence[Entry], requests: Mapping[uuid.UUID, Request]) -> No
 
 
 def _understand(
-    settings: Settings, tenant: str, lines: Sequence[bytes | None]
+    read_line: ReadLine, lines: Sequence[bytes | None]
 ) -> list[tuple[Entry, Call | None]]:
-    return [bulk_lines.read_line(settings, tenant, line) for line in lines]
+    return [read_line(line) for line in lines]
 
 
 async def _portions(door: Door, http: HttpRequest) -> AsyncIterator[list[bytes | None]]:

@@ -27,8 +27,8 @@ MEDIA_TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonl
 class Entry(msgspec.Struct, array_like=True, gc=False):
     """What one input line is to be answered: its request, or why it is refused.
 
-    `custom_id` is JSON as it is echoed; `refusal` is a status and a body; `request` is there if it
-    need not be read again.
+    `custom_id` is JSON as it is echoed; `body_id` is None where any body of that name
+    counts; `refusal` is a status and a body; `request` is there if it need not be read again.
     """
 
     custom_id: bytes
@@ -38,8 +38,13 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     request: Request | None = None
 
 
-def read_line(settings: Settings, tenant: str, line: bytes | None) -> tuple[Entry, Call | None]:
-    """What an input line asks for; None is a line that was too long to be kept."""
+def read_line(
+    settings: Settings, tenant: str, line: bytes | None, *, first_body: bool = False
+) -> tuple[Entry, Call | None]:
+    """What an input line asks for; None is a line that was too long to be kept.
+
+    `first_body` as for `read_call`, of the whole bulk call.
+    """
     custom_id = b"null"
     try:
         if line is None:
@@ -50,10 +55,10 @@ def read_line(settings: Settings, tenant: str, line: bytes | None) -> tuple[Entr
         custom_id = canonical.encode(_text(value, "custom_id"))
         if _body_bytes(line, settings.request_bytes_max) > settings.request_bytes_max:
             raise _too_large(settings)
-        call = _call(settings, tenant, value)
+        call = _call(settings, tenant, value, first_body)
     except errors.Refusal as refusal:
         return refuse(Entry(custom_id), refusal), None
-    return Entry(custom_id, call.id, call.body_id), call
+    return Entry(custom_id, call.id, None if first_body else call.body_id), call
 
 
 def refuse(entry: Entry, refusal: errors.Refusal) -> Entry:
@@ -82,7 +87,7 @@ def _body_bytes(line: bytes, most: int) -> int:
         return len(line)
 
 
-def _call(settings: Settings, tenant: str, value: dict[str, Any]) -> Call:
+def _call(settings: Settings, tenant: str, value: dict[str, Any], first_body: bool) -> Call:
     if _text(value, "method") != "POST":
         raise errors.InvalidParameter("'method' must be 'POST'.", param="method")
     url = _text(value, "url")
@@ -91,7 +96,7 @@ def _call(settings: Settings, tenant: str, value: dict[str, Any]) -> Call:
     if "body" not in value:
         raise errors.MissingParameter("Missing required parameter: 'body'.", param="body")
     key = _text(value, "idempotency_key") if value.get("idempotency_key") is not None else None
-    return understand(settings, tenant, url, value["body"], key)
+    return understand(settings, tenant, url, value["body"], key, first_body=first_body)
 
 
 def _text(value: dict[str, Any], name: str) -> str:

@@ -141,7 +141,7 @@ class _Reader:
             return bulk_lines.refused(entry)
         if request is None:
             return bulk_lines.refused(entry, errors.NotFound("The request was deleted meanwhile."))
-        if request.body_id != entry.body_id:
+        if entry.body_id not in (None, request.body_id):
             return bulk_lines.refused(entry, errors.IdempotencyKeyReused())
         eta = self._door.eta(request)
         poll_s = self._door.ctx.settings.batch_poll_s

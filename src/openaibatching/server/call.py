@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from openaibatching.server import canonical, errors, schemas, tokens
@@ -90,6 +91,18 @@ def checked_line_bytes(settings: Settings, endpoint: str, body: bytes) -> int:
             f"{settings.batch_bytes_max} (BATCH_BYTES_MAX)."
         )
     return line_bytes
+
+
+def going_on_from(settings: Settings, call: Call, upstream_id: str) -> Call:
+    """The call with OpenAI's id of what it goes on from in place of ours; its own id stays.
+
+    Raises RequestTooLarge: OpenAI's ids may be longer.
+    """
+    value = canonical.parse(call.body)
+    value[PREVIOUS] = upstream_id
+    body = canonical.encode(value)
+    line_bytes = checked_line_bytes(settings, call.endpoint, body)
+    return replace(call, body=body, line_bytes=line_bytes, previous=None)
 
 
 def keyed_id(tenant: str, endpoint: str, idempotency_key: str) -> uuid.UUID:

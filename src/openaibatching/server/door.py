@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,13 +10,12 @@ from typing import TypeVar
 from cachetools import TTLCache
 from starlette.requests import Request as HttpRequest
 
-from openaibatching.server import incoming
+from openaibatching.server import incoming, previous
 from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
 from openaibatching.server.budget import Budget
 from openaibatching.server.context import Context
 from openaibatching.server.db import Connection, through_outage
 from openaibatching.server.deliver import Deliverer
-from openaibatching.server.errors import Refusal
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
@@ -50,17 +48,24 @@ class Door:
         return None if self.ctx.tracing is None else incoming.traceparent(http)
 
     async def accept(self, call: Call) -> Request:
-        """Store the call, or find it. Raises BudgetExceeded, and what Acceptor.accept raises."""
+        """Store the call, or find it. Raises what `admit` refuses it for, and what
+        Acceptor.accept raises."""
         admitted, refused = await self.admit([call])
         if refused:
             raise refused[call.id]
         return await self.acceptor.accept(admitted[0])
 
-    async def admit(self, calls: Sequence[Call]) -> tuple[list[Call], dict[uuid.UUID, Refusal]]:
-        """What Budget.admit says of the calls; asked again while PostgreSQL restarts."""
+    async def admit(self, calls: Sequence[Call]) -> tuple[list[Call], previous.Refused]:
+        """The calls that may be stored, as they are to be, and the others; asked again while
+        PostgreSQL restarts. See previous.resolve and Budget.admit."""
+        refused: previous.Refused = {}
+        if any(call.previous is not None for call in calls):
+            settings = self.ctx.settings
+            calls, refused = await self.read(lambda c: previous.resolve(c, settings, calls))
         if not self.budget.limits:
-            return list(calls), {}
-        return await through_outage(lambda: self.budget.admit(calls), OUTAGE_S_MAX)
+            return list(calls), refused
+        admitted, beyond = await through_outage(lambda: self.budget.admit(calls), OUTAGE_S_MAX)
+        return admitted, {**refused, **beyond}
 
     def eta(self, request: Request) -> datetime | None:
         """When the request will be answered, as far as anybody can tell."""

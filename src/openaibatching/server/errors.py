@@ -115,6 +115,12 @@ class InvalidUrl(Refusal):
     code = "invalid_url"
 
 
+class PreviousResponseNotFound(Refusal):
+    """The response that 'previous_response_id' names is not there."""
+
+    code = "previous_response_not_found"  # OpenAI's own
+
+
 class InvalidSignature(Refusal):
     """The webhook's signature is missing, wrong or stale, or no OPENAI_WEBHOOK_SECRET is set."""
 
@@ -191,6 +197,12 @@ class NotYetFinished(Refusal):
 
     http_status, code = 425, "not_finished"
     headers: ClassVar[dict[str, str]] = {"x-should-retry": "false"}
+
+
+class PreviousResponseUnavailable(Conflict):
+    """The response that 'previous_response_id' names has no answer to go on from, or not yet."""
+
+    code = "previous_response_unavailable"
 
 
 class RequestTooLarge(Refusal):

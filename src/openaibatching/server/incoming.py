@@ -71,6 +71,27 @@ def preference(http: HttpRequest, name: str, pattern: re.Pattern[str] = _ANY_VAL
     return None
 
 
+def idempotency_key(http: HttpRequest) -> str | None:
+    """The header `Idempotency-Key`, which is UTF-8, or Latin-1 as HTTP has it."""
+    key = http.headers.get("idempotency-key")
+    if key is None or key.isascii():
+        return key
+    sent = key.encode("latin-1")
+    try:
+        return sent.decode()
+    except UnicodeDecodeError:
+        return key
+
+
+def first_body(http: HttpRequest) -> bool:
+    """Whether of several bodies under one Idempotency-Key the first counts. Raises
+    InvalidParameter for anything but `X-Batching-Body: first`."""
+    word = http.headers.get("x-batching-body")
+    if word is not None and word.strip().lower() != "first":
+        raise errors.InvalidParameter("'X-Batching-Body' must be 'first'.", param="X-Batching-Body")
+    return word is not None
+
+
 def given(http: HttpRequest, name: str) -> str:
     """A parameter of the query; "" is as good as none. Raises InvalidParameter."""
     values = http.query_params.getlist(name)

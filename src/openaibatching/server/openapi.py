@@ -22,6 +22,7 @@ _CALL_REFUSALS: Final[Codes] = {
         "streaming_unsupported",
         "background_unsupported",
         "invalid_idempotency_key",
+        "invalid_value",
         "array_above_max_length",
     ),
     "401": ("invalid_api_key",),
@@ -33,6 +34,7 @@ _CALL_REFUSALS: Final[Codes] = {
     "503": ("database_unavailable",),
 }
 _BULK_REFUSALS: Final[Codes] = {
+    "400": ("invalid_value",),
     "401": ("invalid_api_key",),
     "408": ("request_timeout",),
     "415": ("unsupported_media_type",),
@@ -155,18 +157,26 @@ _BODIES: Final = {"/v1/responses": "ResponseBody", "/v1/moderations": "Moderatio
 def _call(endpoint: str) -> Schema:
     name = endpoint.removeprefix("/v1/")
     description = f"OpenAI's `POST {endpoint}` through the Batch API."
-    body = _BODIES.get(endpoint, "OpenAIBody")
+    body, refused = _BODIES.get(endpoint, "OpenAIBody"), _CALL_REFUSALS
     if endpoint == "/v1/responses":
         description += (
             " A body with `messages` and no `input` is the same call to `/v1/chat/completions`, "
-            "and is answered in that shape."
+            "and is answered in that shape. `previous_response_id` may be our id of a request that "
+            "has completed."
         )
+        refused = {
+            **refused,
+            "400": (*refused["400"], "previous_response_not_found"),
+            "409": (*_ENDINGS["409"], "previous_response_unavailable"),
+        }
     return {
         "operationId": "create_" + name.replace("/", "_"),
         "summary": description,
-        "parameters": [ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")],
+        "parameters": [
+            ref("parameters", name) for name in ("Prefer", "Idempotency-Key", "X-Batching-Body")
+        ],
         "requestBody": {"required": True, "content": json_content(ref("schemas", body))},
-        "responses": {**_answers(), **refusals(_CALL_REFUSALS, or_failure=True)},
+        "responses": {**_answers(), **refusals(refused, or_failure=True)},
     }
 
 
@@ -195,10 +205,13 @@ def _requests() -> Schema:
             "get": {
                 "operationId": "list_requests",
                 "summary": "The caller's requests, newest first, without bodies.",
-                "parameters": [ref("parameters", name) for name in ("status", "limit", "after")],
+                "parameters": [ref("parameters", name) for name in ("status", "limit", "after")]
+                + [ref("parameters", "idempotency_key")],
                 "responses": {
                     "200": reply("A page.", ref("schemas", "RequestList")),
-                    **refusals(_READ_REFUSALS, {"400": ("invalid_value",)}),
+                    **refusals(
+                        _READ_REFUSALS, {"400": ("invalid_value", "invalid_idempotency_key")}
+                    ),
                 },
             },
             "post": _bulk(),
@@ -233,7 +246,7 @@ def _bulk() -> Schema:
             "`Prefer: wait` holds lines back until they have finished or time is up; with "
             "`order=finished` beside it, they come as they finish."
         ),
-        "parameters": [ref("parameters", "Prefer")],
+        "parameters": [ref("parameters", "Prefer"), ref("parameters", "X-Batching-Body")],
         # Without a line there is nothing to answer, and that is no error.
         "requestBody": {"required": False, "content": lines("InputLine")},
         "responses": {

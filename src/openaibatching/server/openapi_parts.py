@@ -235,6 +235,19 @@ def parameters() -> dict[str, Schema]:
             minLength=1,
             maxLength=255,
         ),
+        "X-Batching-Body": parameter(
+            "X-Batching-Body",
+            "header",
+            "`first`: of several bodies under one Idempotency-Key the first counts, and the others "
+            "are no mistake.",
+            enum=["first"],
+        ),
+        "idempotency_key": parameter(
+            "idempotency_key",
+            "query",
+            "Only those that this key names; empty, like leaving it out.",
+            maxLength=255,
+        ),
         "status": parameter(
             "status", "query", "Only these; empty, like leaving it out.", enum=[*STATUSES, ""]
         ),

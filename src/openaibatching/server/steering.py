@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from openaibatching.server import errors, store
+from openaibatching.server.call import keyed_id
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
 from openaibatching.server.model import Request, parse_request_id
+from openaibatching.server.shapes import ENDPOINTS
 
 
 async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Request:
@@ -27,6 +29,16 @@ async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Req
     if found is None or found.tenant != tenant:
         raise errors.NotFound(f"No request found with id '{name}'.", param="id")
     return found
+
+
+async def named(door: Door, tenant: str, idempotency_key: str) -> list[Request]:
+    """The tenant's requests that this key names, newest first: at most one an endpoint.
+
+    Raises InvalidIdempotencyKey.
+    """
+    ids = [keyed_id(tenant, endpoint, idempotency_key) for endpoint in ENDPOINTS]
+    found = await door.read(lambda conn: store.read_requests(conn, ids))
+    return sorted(found, key=lambda request: request.seq, reverse=True)
 
 
 async def cancel(door: Door, tenant: str, name: str) -> Request:

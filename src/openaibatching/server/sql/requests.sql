@@ -5,6 +5,15 @@
 select id from request where upstream_id = %(upstream_id)s::text and tenant = %(tenant)s::text
  order by seq desc limit 1;
 
+-- name: read_previous
+-- Of calls that go on from a Response of their tenant's: whether they are stored already, and what
+-- has become of that Response.
+select t.id as call, t.previous as id, exists (select from request where request.id = t.id) as known,
+       p.state, p.upstream_id
+  from unnest(%(ids)b::uuid[], %(tenants)b::text[], %(previous)b::uuid[]) as t(id, tenant, previous)
+  left join request p
+    on p.id = t.previous and p.tenant = t.tenant and p.endpoint = '/v1/responses';
+
 -- name: list_requests
 -- Newest first. One index scan a state, merged: as cheap with ten million rows as with ten. The
 -- order names the state, and no `state =` makes it redundant: by `seq` alone the planner may walk all
