@@ -18,6 +18,7 @@ from openaibatching.server import door as server_door
 from openaibatching.server.budget import Budget
 from openaibatching.server.bulk import LINES_AT_ONCE
 from openaibatching.server.model import ID_PREFIX
+from openaibatching.server.model_list import ModelList
 from openaibatching.server.roll import Roll
 from openaibatching.server.turns import SMALLER, Turns
 from support.door import WAIT, Door, refused
@@ -257,6 +258,7 @@ def door_of(door: Door) -> server_door.Door:
         service._deliverer,
         service._forecaster,
         Budget(service.database, {}),
+        ModelList(service.ctx.upstream),
     )
 
 

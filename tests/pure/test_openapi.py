@@ -28,6 +28,8 @@ ROUTES = {
     ("delete", "/v1/responses/{id}"),
     ("post", "/v1/responses/{id}/cancel"),
     ("get", "/v1/chat/completions/{id}"),
+    ("get", "/v1/models"),
+    ("get", "/v1/models/{id}"),
     ("get", "/v1/requests"),
     ("post", "/v1/requests"),
     ("get", "/v1/requests/{id}"),

@@ -21,7 +21,12 @@ from psycopg.rows import AsyncRowFactory, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from openaibatching.server import journal
-from openaibatching.server.errors import ConfigError, DatabaseConflict, DatabaseUnavailable
+from openaibatching.server.errors import (
+    ConfigError,
+    DatabaseConflict,
+    DatabaseUnavailable,
+    UnstorableText,
+)
 from openaibatching.server.turns import Turns
 
 log = journal.get()
@@ -81,15 +86,30 @@ QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text
 """{name: statement} of these files; no name is in two of them (a test says so)."""
 
 
+_NO_TEXT = (None, "22021", "22P05")
+"""SQLSTATEs of a text that cannot be stored: a NUL (None: psycopg found it, before anything was
+sent), bytes or a character that the database's encoding does not have."""
+
+
 async def execute(
     conn: Connection,
     name: str,
     params: dict[str, Any],
     row_factory: AsyncRowFactory[Any] = tuple_row,
 ) -> AsyncCursor[Any]:
-    """Run the named query on `conn` and return its cursor. Results travel in binary."""
+    """Run the named query on `conn` and return its cursor. Results travel in binary.
+
+    Raises UnstorableText for a parameter that PostgreSQL does not take as text.
+    """
     cursor = conn.cursor(binary=True, row_factory=row_factory)
-    return await cursor.execute(QUERIES[name], params)
+    try:
+        return await cursor.execute(QUERIES[name], params)
+    except UnicodeEncodeError:  # a lone surrogate
+        raise UnstorableText from None
+    except psycopg.DataError as error:
+        if error.sqlstate not in _NO_TEXT:
+            raise
+        raise UnstorableText from None
 
 
 async def value(conn: Connection, name: str, params: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from openaibatching.server.deliver import Deliverer
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
+from openaibatching.server.model_list import ModelList
 from openaibatching.server.totals import Totals
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
 
@@ -37,6 +38,7 @@ class Door:
     deliverer: Deliverer
     forecaster: Forecaster
     budget: Budget
+    models: ModelList
     totals: Totals = field(default_factory=Totals)
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)

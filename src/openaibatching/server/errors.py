@@ -109,6 +109,10 @@ class InvalidParameter(Refusal):
     code = "invalid_value"
 
 
+class UnstorableText(InvalidParameter):
+    """A parameter holds a character that PostgreSQL does not store: NUL, or a lone surrogate."""
+
+
 class InvalidUrl(Refusal):
     """A line's 'url' is none of the endpoints that a batch takes."""
 
@@ -246,6 +250,21 @@ class Internal(Refusal):
     """The server made a mistake; its log has the details."""
 
     http_status, type, code = 500, "server_error", "internal_error"
+
+
+class ServerKeyDenied(Refusal):
+    """OpenAI denies this to the batch server's own OPENAI_API_KEY. Your key is fine; tell whoever
+    runs the server."""
+
+    http_status, type, code = 502, "server_error", "upstream_denied"
+    headers: ClassVar[dict[str, str]] = {"x-should-retry": "false"}
+
+
+class UpstreamUnavailable(Refusal):
+    """OpenAI gave no usable reply. Try again soon."""
+
+    http_status, type, code = 502, "server_error", "upstream_unavailable"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
 class DatabaseUnavailable(Refusal):

@@ -105,7 +105,7 @@ def whole_number(http: HttpRequest, name: str, default: int, most: int) -> int:
     text = given(http, name)
     if not text:
         return default
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
         raise errors.InvalidParameter(
             f"'{name}' must be a whole number from 1 to {most}.", param=name
         )

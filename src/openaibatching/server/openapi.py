@@ -45,6 +45,11 @@ _READ_REFUSALS: Final[Codes] = {
     "404": ("not_found",),
     "503": ("database_unavailable",),
 }
+_MODEL_REFUSALS: Final[Codes] = {
+    "401": ("invalid_api_key",),
+    "502": ("upstream_denied", "upstream_unavailable"),
+    "503": ("database_unavailable",),
+}
 # How a request can end without an answer from OpenAI.
 _ENDINGS: Final[Codes] = {
     "409": ("request_cancelled",),
@@ -94,6 +99,7 @@ def _paths() -> Schema:
     paths = {
         **{endpoint: {"post": _call(endpoint)} for endpoint in ENDPOINTS},
         **_retrieving(),
+        **_models(),
         **_requests(),
         **openapi_reports.paths(),
         **_around(),
@@ -195,6 +201,25 @@ def _retrieving() -> Schema:
         "/v1/responses/{id}": {"get": read("response"), "delete": _delete("response")},
         "/v1/responses/{id}/cancel": {"post": _cancel("response")},
         "/v1/chat/completions/{id}": {"get": read("chat_completion")},
+    }
+
+
+def _models() -> Schema:
+    def passed(name: str, summary: str, *parameters: str) -> Schema:
+        return {
+            "operationId": name,
+            "summary": f"{summary}, as OpenAI answers it; remembered for ten minutes.",
+            "parameters": [ref("parameters", each) for each in parameters],
+            "responses": {
+                "200": reply("OpenAI's own body.", {"type": "object"}),
+                **refusals(_MODEL_REFUSALS),
+                "default": reply("OpenAI's own status and error.", {"type": "object"}),
+            },
+        }
+
+    return {
+        "/v1/models": {"get": passed("list_models", "The models")},
+        "/v1/models/{id}": {"get": passed("retrieve_model", "One model", "model_id")},
     }
 
 
@@ -332,7 +357,7 @@ def _around() -> Schema:
                         f"_{status}": each
                         for status, each in refusals(
                             {
-                                "400": ("invalid_signature",),
+                                "400": ("invalid_signature", "invalid_value"),
                                 "408": ("request_timeout",),
                                 "413": ("request_too_large",),
                                 "503": ("database_unavailable",),

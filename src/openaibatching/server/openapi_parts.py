@@ -221,6 +221,7 @@ def parameters() -> dict[str, Schema]:
         "id": parameter(
             "id", "path", "Our id (`batchreq_...`), or OpenAI's once known.", minLength=1
         ),
+        "model_id": parameter("id", "path", "A model's name, which may have slashes.", minLength=1),
         "Prefer": parameter(
             "Prefer",
             "header",

@@ -102,9 +102,10 @@ async def _find(door: Door, tenant: str, name: str) -> reports.BatchRow:
         id_ = uuid.UUID(name)
     except ValueError:
         id_ = None
-    found = None
-    if "\0" not in name:
+    try:
         found = await door.read(lambda conn: reports.find_batch(conn, tenant, id_, name))
+    except errors.UnstorableText:
+        found = None
     if found is None:
         raise errors.NotFound(f"No batch found with id '{name}'.", param="id")
     return found

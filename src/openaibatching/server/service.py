@@ -34,6 +34,7 @@ from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.server.errors import ConfigError, StoppedEarly
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
+from openaibatching.server.model_list import ModelList
 from openaibatching.server.tracing import Tracing, from_environment
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
@@ -159,6 +160,7 @@ class Service:
             self._deliverer,
             self._forecaster,
             Budget(self.database, settings.budgets),
+            ModelList(self.ctx.upstream),
         )
         self._connections = Connections()
         self._server = _uvicorn(settings, api.build(door), self._connections)

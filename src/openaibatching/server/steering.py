@@ -18,13 +18,16 @@ async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Req
 
     async def query(conn: Connection) -> Request | None:
         id_ = parse_request_id(name)
-        if id_ is None and "\0" not in name:
+        if id_ is None:
             id_ = await store.find_by_upstream_id(conn, tenant, name)
         if id_ is None or whole:
             return await store.read_request(conn, id_) if id_ else None
         return next(iter(await store.read_requests(conn, [id_])), None)
 
-    found = await door.read(query)
+    try:
+        found = await door.read(query)
+    except errors.UnstorableText:
+        found = None
     # Another tenant's request is as good as none.
     if found is None or found.tenant != tenant:
         raise errors.NotFound(f"No request found with id '{name}'.", param="id")

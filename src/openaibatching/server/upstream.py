@@ -47,6 +47,7 @@ TERMINAL = ("completed", "failed", "expired", "cancelled")
 
 _DEAD = ("failed", "cancelling", "cancelled")
 _REFUSALS = (400, 413, 415, 422)
+_KEY_REFUSED = (401, 403)
 
 Endpoint = Literal["/v1/responses", "/v1/chat/completions", "/v1/embeddings", "/v1/completions"]
 
@@ -68,6 +69,15 @@ class UpstreamBatch:
     completed: int = 0
     failed: int = 0
     tokens: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A reply of OpenAI's as callers get it: a JSON object, byte for byte."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
 
 
 class Upstream:
@@ -187,6 +197,27 @@ class Upstream:
         except UpstreamUnknown as error:
             if error.status != 409:
                 raise
+
+    # ----- models -----
+
+    async def read_models(self, name: str) -> Passed:
+        """OpenAI's answer about a model, or with "" about all of them.
+
+        An answer that is about what was asked (200, 404, 429 …) is given as it is. Raises an
+        UpstreamError for one that is about the way there or about the server's key.
+        """
+        models = self._client.models.with_raw_response
+        async with _translated():
+            try:
+                found = (await (models.retrieve(name) if name else models.list())).http_response
+            except openai.APIStatusError as error:
+                if error.status_code in _KEY_REFUSED or error.status_code >= 500:
+                    raise
+                found = error.response
+            if not isinstance(json.loads(found.content), dict):
+                raise UpstreamUnknown("models are answered with no object")
+        headers = {k: v for k, v in found.headers.items() if k == "retry-after"}
+        return Passed(found.status_code, found.content, headers)
 
     # ----- webhooks -----
 

@@ -50,6 +50,7 @@ def build(simulator: "Simulator") -> ASGIApp:
         door.route("GET", "/batches/{id}", api.get_batch),
         door.route("POST", "/batches/{id}/cancel", api.cancel_batch),
         door.route("GET", "/models", api.list_models),
+        door.route("GET", "/models/{id:path}", api.get_model),
         *admin.routes(simulator),
     ]
     app = Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
@@ -208,11 +209,15 @@ class Api:
     async def list_models(self, request: Request) -> Response:
         """GET /models."""
         names = sorted(self._simulator.models or ("gpt-4o", "gpt-4o-mini"))
-        data = [
-            {"id": name, "object": "model", "created": 1715367049, "owned_by": "system"}
-            for name in names
-        ]
-        return json_reply({"object": "list", "data": data})
+        return json_reply({"object": "list", "data": [_model(name) for name in names]})
+
+    async def get_model(self, request: Request) -> Response:
+        """GET /models/{id}: without a list of models there is any, but for the denied ones."""
+        name = request.path_params["id"]
+        if not self._simulator.supports(name):
+            message = f"The model '{name}' does not exist or you do not have access to it."
+            raise ApiError(404, message, "model", "model_not_found")
+        return json_reply(_model(name))
 
     def _page(
         self, objects: list[dict[str, Any]], query: dict[str, str], default: int, most: int
@@ -253,6 +258,10 @@ class Api:
         if batch is None:
             raise ApiError(404, f"No batch found with id '{id_}'.")
         return batch
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 1715367049, "owned_by": "system"}
 
 
 def _no_file(id_: str) -> ApiError:

@@ -79,7 +79,7 @@ class Simulator:
             cancel_s=lag / 10 if cancel_s is None else cancel_s,
             organization=organization,
             token_limits=enqueued_token_limits or {},
-            supported=self._supports,
+            supported=self.supports,
             limits=self.limits,
         )
         self.engine = Engine(settings, clock, Dice(faults or Faults()))
@@ -174,7 +174,8 @@ class Simulator:
         if self._webhooks is not None:
             self._webhooks.stop()
 
-    def _supports(self, model: str) -> bool:
+    def supports(self, model: str) -> bool:
+        """Whether there is this model."""
         if self.models is not None:
             return model in self.models
         return model not in self.deny_models
