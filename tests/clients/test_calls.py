@@ -26,7 +26,7 @@ from openaibatching import (
     ParsedResponse,
     Response,
 )
-from openaibatching.simulator.arrays import DIMENSIONS, vector
+from openaibatching.simulator.arrays import dimensions, vector
 
 MESSAGES = [{"role": "user", "content": "Hello, world!"}]
 Call = Callable[[Any], Any]
@@ -158,7 +158,7 @@ def test_a_call_works_through_the_streaming_response_as_well(
         assert (pending.status_code, pending.parse().has_completed) == (202, False)
     batch_server.finish()
     with call(client.with_options(wait=True)) as done:
-        assert (done.status_code, len(done.parse().data[0].embedding)) == (200, DIMENSIONS)
+        assert (done.status_code, len(done.parse().data[0].embedding)) == (200, dimensions("m"))
 
 
 async def test_a_response_can_be_retrieved_by_either_of_its_ids(
@@ -223,7 +223,7 @@ async def test_embeddings_are_decoded_exactly_as_the_official_client_does(
         base_url=batch_server.url + "/v1", api_key=batch_server.key
     )
     expected = await answer(official_client.embeddings.create(model="m", input="Hello"))
-    assert decoded.data[0].embedding == expected.data[0].embedding == vector("Hello", DIMENSIONS)
+    assert decoded.data[0].embedding == expected.data[0].embedding == vector("Hello", 1536)
     await answer(official_client.close())
 
 

@@ -7,7 +7,7 @@ import re
 # What is another one each time: (what it looks like, what stands in its place on both sides).
 CHANGING = (
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?", "<time>"),
-    (r"\b(batchreq_|batch_|file-|resp_|chatcmpl-|req_)[0-9a-f]{16,}\b", r"\1<id>"),
+    (r"\b(batchreq_|batch_|file-|resp_|chatcmpl-|req_)[0-9A-Za-z]{16,}\b", r"\1<id>"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
     (r"\b1[789]\d{8}\b", "<seconds>"),
     (r"retry-after: \d+", "retry-after: <seconds>"),

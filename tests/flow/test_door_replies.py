@@ -132,8 +132,8 @@ async def test_an_answer_is_openais_byte_for_byte_and_two_members(
     assert reply.status_code == 200
     assert reply.headers["x-batching-status"] == "completed"
     assert "retry-after" not in reply.headers
-    start = line.index(b'"body":') + len(b'"body":')
-    body = line[start : line.rindex(b'},"error"')]
+    start = line.index(b'"body": ') + len(b'"body": ')
+    body = line[start : line.rindex(b'}, "error"')]
     assert parse(body) == parse(line)["response"]["body"]
     assert reply.content.startswith(body[:-1] + b',"has_completed":true,"batching":{')
     assert list(reply.json()) == [*parse(body), "has_completed", "batching"]

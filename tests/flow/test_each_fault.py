@@ -77,6 +77,7 @@ CASES = {
         round_s=HOUR_S,
     ),
     "expired half done": Case({"expire": 0.5}, again=True, lag=4 * HOUR_S, round_s=HOUR_S),
+    "expired, though all was done": Case({"expires_done": 0.5}),
     "cancelled from outside": Case({"cancel_from_outside": 0.5}, again=True),
     "cancelling for ten minutes": Case(
         {"cancel_from_outside": 0.5, "stuck_cancelling": 1.0}, again=True

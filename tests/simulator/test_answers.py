@@ -58,7 +58,8 @@ def test_a_chat_answer_echoes_the_last_user_message_and_names_the_body() -> None
         answer = ChatCompletion.model_validate(w.answer(body)["body"])
         assert answer.choices[0].message.content == "You said: second é"
         digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
-        assert answer.system_fingerprint == digest.hexdigest() == body_sha256(body)
+        assert digest.hexdigest() == body_sha256(body)
+        assert answer.system_fingerprint == f"fp_{digest.hexdigest()[:10]}"
         assert w.sim.ledger.counts() == {digest.hexdigest(): 1}
 
 
@@ -239,8 +240,8 @@ REFUSED: list[tuple[str, dict[str, Any], str | None, str | None]] = [
     (
         "/v1/embeddings",
         {"model": "m", "input": "x", "dimensions": 0},
-        "dimensions",
-        "integer_below_min_value",
+        None,
+        None,
     ),
     ("/v1/responses", {"model": "m", "input": "x", "reasoning": "hard"}, None, None),
 ]

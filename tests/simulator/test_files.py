@@ -31,7 +31,7 @@ def test_the_bytes_come_back_as_they_were_sent() -> None:
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("in.txt", b"{}\n"), ("in.jsonl", b""), ("in.jsonl", b"not json\n{}\n")],
+    [("in.txt", b"Buy milk.\n"), ("in.jsonl", b""), ("in.jsonl", b"not json\n{}\n")],
 )
 def test_a_file_of_the_wrong_format_is_refused_at_once(name: str, data: bytes) -> None:
     with world() as w:
@@ -72,7 +72,14 @@ def test_an_unknown_purpose_is_refused() -> None:
         purpose: Any = "batch-api"
         with pytest.raises(openai.BadRequestError) as refused:
             w.client.files.create(file=("in.jsonl", b"{}"), purpose=purpose)
-        assert refused.value.param == "purpose"
+        message = (
+            "'batch-api' is not one of ['fine-tune', 'assistants', 'batch', 'user_data', "
+            "'vision', 'evals'] - 'purpose'"
+        )
+        document: Any = refused.value.response.json()
+        assert document["error"]["message"] == message
+        assert document["error"]["code"] is None
+        assert document["detail"] == {"message": message, "code": None}
 
 
 @pytest.mark.parametrize("seconds", [3599, 2_592_001])

@@ -16,7 +16,7 @@ def test_a_batch_goes_through_its_states_in_time() -> None:
         w.clock.advance(10)
         batch = w.client.batches.retrieve(id_)
         assert batch.status == "in_progress"
-        assert batch.model == "gpt-4o"
+        assert batch.model == "gpt-4o-2024-08-06"
         assert batch.request_counts
         assert (batch.request_counts.total, batch.request_counts.completed) == (8, 0)
         w.clock.advance(40)
@@ -83,7 +83,8 @@ def test_an_expired_batch_keeps_what_was_done() -> None:
         w.clock.advance(1000)
         batch = w.client.batches.retrieve(made.id)
         assert batch.status == "expired"
-        assert batch.expired_at == batch.expires_at == made.created_at + 50
+        assert batch.expires_at == batch.finalizing_at == made.created_at + 50
+        assert batch.expired_at == batch.expires_at + 10
         assert len(w.read(batch.output_file_id)) == 4 == w.sim.ledger.lines
         left = w.read(batch.error_file_id)
         assert {one["error"]["code"] for one in left} == {"batch_expired"}

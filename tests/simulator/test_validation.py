@@ -54,9 +54,9 @@ CASES: list[tuple[Line, str, str | None, str]] = [
     (line("b", NO_MODEL), "invalid_request", "body.model", "Model parameter is required."),
     (
         line("b", {"model": "gpt-4o"}),
-        "invalid_request",
+        "missing_required_parameter",
         "body.messages",
-        "Messages parameter is required.",
+        "Missing required parameter: 'messages'.",
     ),
     (
         line("b", chat("hi", stream=True)),
@@ -117,7 +117,7 @@ def test_each_endpoint_needs_its_input(endpoint: str, needed: str) -> None:
     with world() as w:
         found = problems(w, [line("a", {"model": "m"}, endpoint)], endpoint)
         assert found[0]["param"] == f"body.{needed}"
-        assert found[0]["message"] == f"{needed.capitalize()} parameter is required."
+        assert found[0]["message"] == f"Missing required parameter: '{needed}'."
 
 
 def test_an_empty_last_line_is_no_line() -> None:
@@ -255,7 +255,7 @@ def test_a_token_limit_is_for_its_model_only() -> None:
     ("endpoint", "body", "model"),
     [
         ("/v1/moderations", {"input": "A fine day."}, "omni-moderation-latest"),
-        ("/v1/responses", {"prompt": {"id": "pmpt_0"}, "input": "Hello"}, "gpt-4o"),
+        ("/v1/responses", {"prompt": {"id": "pmpt_0"}, "input": "Hello"}, "gpt-4o-2024-08-06"),
     ],
 )
 def test_a_body_may_name_no_model_where_there_is_another(

@@ -94,7 +94,7 @@ def test_every_end_has_its_event() -> None:
         w.clock.advance(10)
         assert unwrap(receiver.next()).type == "batch.cancelled"
         w.create(said("a"))
-        w.clock.advance(80)
+        w.clock.advance(90)
         assert unwrap(receiver.next()).type == "batch.expired"
 
 

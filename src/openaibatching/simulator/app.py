@@ -23,6 +23,7 @@ from openaibatching.simulator.wire import ContentReply, Wired
 if TYPE_CHECKING:
     from openaibatching.simulator.core import Simulator
 
+_BATCHES_END, _FILES_END = ("first_id", "last_id", "has_more"), ("has_more", "first_id", "last_id")
 _BATCH_FILE_LIFE_S = 30 * DAY_S
 
 
@@ -106,7 +107,7 @@ class Api:
             if query.get("purpose") in (None, file.purpose)
         ]
         files.sort(key=lambda file: (int(file.created), file.number), reverse=order == "desc")
-        return self._page([file.view() for file in files], query, 10_000, 10_000)
+        return self._page([file.view() for file in files], query, 10_000, 10_000, _FILES_END)
 
     async def get_file(self, request: Request) -> Response:
         """GET /files/{id}."""
@@ -127,9 +128,9 @@ class Api:
         if size and first_reads and dice.hits("garbled_download"):
             broken = int(size * dice.draw("broken", file.number))
         if dice.hits("truncated_download"):
-            return ContentReply(file.content, size // 2, broken, cut=True)
+            return ContentReply(file.content, file.filename, size // 2, broken, cut=True)
         short = first_reads and dice.hits("short_download")
-        return ContentReply(file.content, size // 2 if short else size, broken)
+        return ContentReply(file.content, file.filename, size // 2 if short else size, broken)
 
     async def delete_file(self, request: Request) -> Response:
         """DELETE /files/{id}. A batch that already runs on it keeps running."""
@@ -138,7 +139,7 @@ class Api:
             if batch.input_file_id == file.id:
                 await self._aside(self._engine.look, batch)
         self._engine.store.delete_file(file.id)
-        return json_reply({"id": file.id, "object": "file", "deleted": True})
+        return json_reply({"object": "file", "deleted": True, "id": file.id})
 
     async def create_batch(self, request: Request) -> Response:
         """POST /batches: only parameters are refused here, content is judged later."""
@@ -220,9 +221,14 @@ class Api:
         return json_reply(_model(name))
 
     def _page(
-        self, objects: list[dict[str, Any]], query: dict[str, str], default: int, most: int
+        self,
+        objects: list[dict[str, Any]],
+        query: dict[str, str],
+        default: int,
+        most: int,
+        end: tuple[str, ...] = _BATCHES_END,
     ) -> Response:
-        """A page of a list, or what some servers make of it."""
+        """A page of a list, or what some servers make of it. `end` has its last members."""
         dice = self._simulator.dice
         if dice.hits("list_ignores_after"):
             page = parameters.page(objects, {**query, "after": ""}, default, most)
@@ -231,6 +237,7 @@ class Api:
                 del page["has_more"]
             return json_reply(page)
         page = parameters.page(objects, query, default, most)
+        page = {"object": "list", "data": page["data"]} | {name: page[name] for name in end}
         if dice.hits("list_without_data"):
             other = {"value": page["data"]} if dice.nth("no_data") % 2 == 0 else {"object": "list"}
             return json_reply(other)
@@ -265,7 +272,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _no_file(id_: str) -> ApiError:
-    return ApiError(404, f"No such File object: {id_}", "id")
+    return ApiError(404, f"No such File object: {id_}", "id", detail=True)
 
 
 def _rate_limited(what: str, most: int, unit: str, wait: int) -> ApiError:

@@ -8,7 +8,7 @@ import struct
 import zlib
 from typing import Any
 
-DIMENSIONS = 8
+_DIMENSIONS = {"text-embedding-3-large": 3072}
 
 _TEXT_ONLY = (
     "harassment",
@@ -32,6 +32,11 @@ _TEXT_AND_IMAGE = (
 def _digest(value: Any) -> bytes:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def dimensions(model: str) -> int:
+    """How many numbers an embedding of this model has unless a body asks for fewer."""
+    return _DIMENSIONS.get(model, 1536)
 
 
 def vector(value: Any, size: int) -> list[float]:

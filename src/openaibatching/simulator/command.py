@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 
 from openaibatching.simulator.account import Account
-from openaibatching.simulator.core import Simulator
+from openaibatching.simulator.core import RECORDED, Lag, Simulator
 from openaibatching.simulator.faults import Faults
 from openaibatching.simulator.markers import AT_VALIDATION, IN_RESULT
 from openaibatching.simulator.running import running
@@ -31,10 +31,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--port", type=int, default=PORT, help=f"0 takes a free one (default {PORT})")
     made.add_argument(
         "--lag",
-        type=float,
+        type=_lag,
         default=5.0,
         metavar="S",
-        help="seconds from create to completed (default 5)",
+        help="seconds from create to completed (default 5); `recorded`: as long as at OpenAI",
     )
     made.add_argument(
         "--window",
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "--cancel",
         type=float,
         metavar="S",
-        help="seconds from cancelling to cancelled (default lag / 10)",
+        help="seconds from cancelling to cancelled (default lag / 10, or as recorded)",
     )
     made.add_argument(
         "--api-key",
@@ -66,6 +66,10 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_trouble(made)
     return made
+
+
+def _lag(text: str) -> Lag:
+    return RECORDED if text == RECORDED else float(text)
 
 
 def _add_trouble(made: argparse.ArgumentParser) -> None:

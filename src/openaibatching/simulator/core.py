@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from starlette.types import ASGIApp
 
@@ -17,17 +17,22 @@ from openaibatching.simulator.gates import Gate, Gates, When
 from openaibatching.simulator.ledger import Ledger
 from openaibatching.simulator.limits import Limits, Window
 from openaibatching.simulator.state import Batch
+from openaibatching.simulator.timeline import Pace
 from openaibatching.simulator.webhooks import Webhooks
 
 _TICK_S = 0.05
+RECORDED: Literal["recorded"] = "recorded"
+Lag = float | Literal["recorded"]
 
 
 class Simulator:
     """OpenAI's Files, Batches and webhooks in one process.
 
-    lag: seconds from create to completed, split over validating, in_progress, finalizing.
+    lag: seconds from create to completed, split over validating, in_progress, finalizing;
+        "recorded" draws the durations of each batch as OpenAI's were recorded.
     window_s: seconds after which a batch expires.
-    cancel_s: seconds from cancelling to cancelled; a tenth of the lag when left out.
+    cancel_s: seconds from cancelling to cancelled; a tenth of the lag when left out, or as
+        recorded.
     api_keys: the keys that are accepted; None accepts any.
     models: the names that are supported; None supports all but `deny_models`.
     enqueued_token_limits: by model, counted over all batches that have not ended.
@@ -39,7 +44,7 @@ class Simulator:
     def __init__(
         self,
         *,
-        lag: float = 0.0,
+        lag: Lag = 0.0,
         faults: Faults | None = None,
         account: Account | None = None,
         window_s: float = 86400.0,
@@ -57,7 +62,7 @@ class Simulator:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if lag < 0 or window_s <= 0 or (cancel_s or 0) < 0:
+        if (lag != RECORDED and lag < 0) or window_s <= 0 or (cancel_s or 0) < 0:
             given = f"lag={lag}, window_s={window_s}, cancel_s={cancel_s}"
             raise ValueError(f"{given}: expected seconds, not negative")
         if webhook_url is not None and not webhook_secret:
@@ -74,9 +79,7 @@ class Simulator:
         self.requests = Calls()
         self.gates = Gates()
         settings = Settings(
-            lag=lag,
-            window_s=window_s,
-            cancel_s=lag / 10 if cancel_s is None else cancel_s,
+            pace=Pace(None if lag == RECORDED else lag, window_s, cancel_s),
             organization=organization,
             token_limits=enqueued_token_limits or {},
             supported=self.supports,
@@ -120,13 +123,15 @@ class Simulator:
         self.engine.standing = Standing(account, self.clock())
 
     @property
-    def lag(self) -> float:
+    def lag(self) -> Lag:
         """Seconds that a new batch takes; assign to change it for those that come."""
-        return self.engine.settings.lag
+        lag = self.engine.settings.pace.lag
+        return RECORDED if lag is None else lag
 
     @lag.setter
-    def lag(self, lag: float) -> None:
-        self.engine.settings = replace(self.engine.settings, lag=lag)
+    def lag(self, lag: Lag) -> None:
+        pace = replace(self.engine.settings.pace, lag=None if lag == RECORDED else lag)
+        self.engine.settings = replace(self.engine.settings, pace=pace)
 
     @property
     def webhook_url(self) -> str | None:

@@ -2,7 +2,7 @@
 
     validating -> failed | in_progress
     in_progress -> finalizing -> completed
-    in_progress | finalizing -> expired
+    in_progress -> finalizing -> expired
     validating | in_progress | finalizing -> cancelling -> cancelled
 
 No timer runs: every move follows from the clock, the timeline fixed at creation and the
@@ -25,7 +25,7 @@ from openaibatching.simulator.lines import Executor
 from openaibatching.simulator.markers import Markers
 from openaibatching.simulator.run import Run
 from openaibatching.simulator.state import Batch, File, Store
-from openaibatching.simulator.timeline import plan
+from openaibatching.simulator.timeline import Pace, plan
 from openaibatching.simulator.validate import Validator, problem
 
 
@@ -44,9 +44,7 @@ class Order:
 class Settings:
     """What the engine needs to know from the Simulator's arguments."""
 
-    lag: float
-    window_s: float
-    cancel_s: float
+    pace: Pace
     organization: str
     token_limits: Mapping[str, int]
     supported: Callable[[str], bool]
@@ -74,7 +72,8 @@ class Engine:
     def create(self, order: Order, at: float | None = None) -> Batch:
         """Make a batch; `at` dates one that came into being later than it was asked for."""
         now = self.clock() if at is None else at
-        number, given = self.store.next_batch_number(), self.settings
+        number = self.store.next_batch_number()
+        missing = self.store.file(order.input_file_id, now) is None
         batch = Batch(
             order.endpoint,
             order.input_file_id,
@@ -82,7 +81,7 @@ class Engine:
             order.metadata,
             order.output_expires_s,
             now,
-            plan(now, number, given.lag, given.window_s, given.cancel_s, self.dice),
+            plan(now, number, self.settings.pace, self.dice, missing=missing),
             number,
         )
         batch.lying = self.dice.hits("lying_counts", number)
@@ -164,27 +163,23 @@ class Engine:
             return True
         if batch.status == "in_progress":
             return self._progress(batch, now)
-        if now < times.finished:
+        expired = batch.times["finalizing"] + times.expiring_s
+        status, ends = ("expired", expired) if batch.expiring else ("completed", times.finished)
+        if now < ends:
             return False
-        self._finish(batch, "completed", times.finished, "batch_expired")
+        self._finish(batch, status, ends, "batch_expired")
         return True
 
     def _progress(self, batch: Batch, now: float) -> bool:
         times = batch.timeline
         ends = times.expires + times.overdue_s
         self._advance(batch, min(now, ends))
-        if now >= ends and (ends < times.executed or times.expires_early):
-            self._finish(batch, "expired", ends, "batch_expired")
-            return True
-        if now < times.executed:
+        closes = ends < times.executed or times.expires_early
+        if now < (ends if closes else times.executed):
             return False
-        if self._runs[batch.id].held_back:
-            if now < times.finished:
-                return False
-            self._finish(batch, "expired", times.finished, "batch_expired")
-            return True
+        batch.expiring = closes or self._runs[batch.id].held_back
         batch.status = "finalizing"
-        batch.times["finalizing"] = times.executed
+        batch.times["finalizing"] = ends if closes else times.executed
         return True
 
     def _advance(self, batch: Batch, now: float) -> None:
@@ -197,7 +192,8 @@ class Engine:
         span = times.executed - times.validated
         share = 1.0 if now >= times.executed else max(0.0, now - times.validated) / span
         run.advance(min(most, math.floor(batch.total * share)), now, self.dice, self.standing)
-        batch.completed, batch.failed = run.completed, run.failed
+        if not times.uncounted:
+            batch.completed, batch.failed = run.completed, run.failed
 
     def _validate(self, batch: Batch, at: float) -> None:
         problems, content = self._judge(batch, at)

@@ -16,7 +16,7 @@ class ApiError(Exception):
     type: str = INVALID
     headers: dict[str, str] = field(default_factory=dict)
     detail: bool = False
-    """Some Files errors carry a second top-level member `detail` (litellm PR 37527)."""
+    """Files errors carry a second top-level member `detail` (litellm PR 37527)."""
 
     def body(self) -> dict[str, object]:
         """The JSON document OpenAI would send."""

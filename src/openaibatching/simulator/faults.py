@@ -50,7 +50,7 @@ class Faults:
 
     # Downloads.
     truncated_download: float = 0.0
-    """The connection ends before all bytes came that the header promised."""
+    """The connection ends before all bytes came."""
     short_download: float = 0.0
     """Of one of the first `content_reads` reads: half of the bytes come, as if they were all."""
     garbled_download: float = 0.0
@@ -104,6 +104,9 @@ class Faults:
     """Nothing gets done, and the batch expires at the end of its window."""
     expire: float = 0.0
     """Half of the lines get done, and the batch expires."""
+    expires_done: float = 0.0
+    """All lines get done, the batch expires all the same, and counts none of them: it has an
+    output file and no error file (one of three recorded expiries)."""
     expires_late: float = 0.0
     """A batch that will expire does so only `expires_late_s` after its `expires_at`."""
     expires_late_s: float = 1800.0

@@ -17,6 +17,8 @@ class Usage:
     cached_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    """In the usage of a single answer only: a batch's says nothing of them."""
 
     def add(self, other: "Usage") -> None:
         """Add another's tokens to these."""
@@ -24,15 +26,16 @@ class Usage:
         self.cached_tokens += other.cached_tokens
         self.output_tokens += other.output_tokens
         self.reasoning_tokens += other.reasoning_tokens
+        self.cache_write_tokens += other.cache_write_tokens
 
     def view(self) -> dict[str, object]:
-        """In the shape of the batch object's and the Response's `usage`."""
+        """In the shape and the order of the batch object's `usage`."""
         return {
             "input_tokens": self.input_tokens,
-            "input_tokens_details": {"cached_tokens": self.cached_tokens},
             "output_tokens": self.output_tokens,
-            "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
             "total_tokens": self.input_tokens + self.output_tokens,
+            "input_tokens_details": {"cached_tokens": self.cached_tokens},
+            "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         }
 
 

@@ -16,7 +16,8 @@ ENDPOINTS = (
     "/v1/images/edits",
     "/v1/videos",
 )
-PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+# In the order in which OpenAI's refusal of another one names them, as with the endpoints.
+PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
 DAY_S = 86400
 EXPIRES_AFTER_MIN_S, EXPIRES_AFTER_MAX_S = 3600, 30 * DAY_S
 
@@ -31,6 +32,8 @@ class Limits:
     embedding_inputs: int = 50_000
     uploads_per_minute: int = 1000
     context_tokens: int = 128_000
+    embedding_tokens: int = 8192
+    """Of one input."""
 
 
 class Window:

@@ -1,22 +1,24 @@
 """Executing one line: an answer, a refusal, or a fault, as bytes of a result file."""
 
 import hashlib
+import json
 import secrets
 import threading
+import uuid
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from openaibatching.simulator import answers
 from openaibatching.simulator.account import Standing
-from openaibatching.simulator.canonical import canonical, parse, write
+from openaibatching.simulator.canonical import canonical, parse
 from openaibatching.simulator.errors import ApiError, error
 from openaibatching.simulator.faults import Dice
 from openaibatching.simulator.ledger import Ledger, Usage
 from openaibatching.simulator.limits import Limits
 from openaibatching.simulator.markers import IN_RESULT, Marker, Markers
 from openaibatching.simulator.semantics import refuse
-from openaibatching.simulator.unfinished import image_timeout, unfinished
+from openaibatching.simulator.unfinished import UNFINISHED, image_timeout, unfinished
 
 NOT_EXECUTED = {
     "batch_expired": "This request could not be executed before the completion window expired.",
@@ -78,12 +80,17 @@ def _line(custom_id: str, response: dict[str, Any] | None, failure: Any = None) 
         "response": response,
         "error": failure,
     }
-    return write(document) + b"\n"
+    return _written(document)
+
+
+def _written(document: dict[str, Any]) -> bytes:
+    # As recorded result files have it: ASCII with escapes, ", " and ": ".
+    return json.dumps(document).encode("ascii") + b"\n"
 
 
 def _response(status: int, body: Any) -> dict[str, Any]:
-    # A bare 32-hex id, as real files have it; the documents show `req_…`.
-    request_id = secrets.token_hex(16) if status else ""
+    # A bare UUID, as real files of 2026 have it; the documents show `req_…`.
+    request_id = str(uuid.UUID(bytes=secrets.token_bytes(16))) if status else ""
     return {"status_code": status, "request_id": request_id, "body": body}
 
 
@@ -126,7 +133,7 @@ class Executor:
             # A body of a shape nobody thought of is the caller's mistake, not a crash here.
             return self._refusal(custom_id, sha, ApiError(400, "Invalid request body."))
         paid: Usage | None = usage
-        if marker is not None and marker.name in ("failed", "incomplete"):
+        if marker is not None and marker.name in UNFINISHED:
             paid = unfinished(document, usage, marker)
         if paid is None:
             self._ledger.fail(sha)
@@ -186,10 +193,10 @@ class Executor:
         elif name == "unknown_custom_id":
             result.output = _line(f"unknown-{secrets.token_hex(16)}", _response(200, document))
         elif name == "missing_custom_id":
-            result.output = write({"id": "batch_req_x", "response": _response(200, document)})
-            result.output += b"\n"
+            nobody = {"id": "batch_req_x", "response": _response(200, document)}
+            result.output = _written(nobody)
 
 
 def _noted(line: bytes, note: bytes) -> bytes:
     """The line with one more member inside the answer's body, whose value is these bytes."""
-    return line.replace(b'"body":{', b'"body":{"simulated_note":"' + note + b'",', 1)
+    return line.replace(b'"body": {', b'"body": {"simulated_note": "' + note + b'", ', 1)

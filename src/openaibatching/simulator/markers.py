@@ -36,6 +36,7 @@ IN_RESULT = frozenset(
         "failed",
         "incomplete",
         "image_timeout",
+        "two_messages",
     }
 )
 """Work when the line is executed."""

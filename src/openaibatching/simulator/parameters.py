@@ -109,7 +109,8 @@ def purpose(given: str | None) -> str:
     if not given:
         raise missing("purpose")
     if given not in PURPOSES:
-        raise invalid_value("purpose", given, PURPOSES)
+        message = f"'{given}' is not one of {list(PURPOSES)} - 'purpose'"
+        raise ApiError(400, message, detail=True)
     return given
 
 

@@ -1,5 +1,6 @@
 """What a model refuses: a body that passes the batch's validation and gets a 400 of its own."""
 
+import json
 from typing import Any
 
 from openaibatching.simulator import texts
@@ -25,7 +26,6 @@ _INTEGERS = {
     "max_completion_tokens": (1, 10**9),
     "max_output_tokens": (16, 10**9),
     "top_logprobs": (0, 20),
-    "dimensions": (1, 3072),
 }
 _BOOLEANS = ("store", "parallel_tool_calls", "background")
 _FORMATS = ("text", "json_object", "json_schema", "grammar", "python")
@@ -40,6 +40,7 @@ def refuse(endpoint: str, body: dict[str, Any], size: int, limits: Limits) -> No
         if name not in KNOWN[endpoint]:
             raise ApiError(400, f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     _numbers(body)
+    _dimensions(body)
     _format(body)
     if endpoint == "/v1/chat/completions":
         _messages(body["messages"])
@@ -47,7 +48,10 @@ def refuse(endpoint: str, body: dict[str, Any], size: int, limits: Limits) -> No
         _input(body.get("input", ""))
     else:
         _plain(endpoint, body)
-    if size > limits.context_tokens:
+    if endpoint == "/v1/embeddings":
+        if size > limits.embedding_tokens:
+            _embedding_tokens(body, limits.embedding_tokens)
+    elif size > limits.context_tokens:
         _context(endpoint, body, limits.context_tokens)
 
 
@@ -71,6 +75,19 @@ def _numbers(body: dict[str, Any]) -> None:
     for name in _BOOLEANS:
         if not isinstance(body.get(name) or False, bool):
             raise invalid_type(name, "a boolean", body[name])
+
+
+def _dimensions(body: dict[str, Any]) -> None:
+    # Another validator than that of the other numbers: no param and no code.
+    given = body.get("dimensions")
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ApiError(400, f"{json.dumps(given)} is not of type 'integer' - 'dimensions'")
+    if given < 1:
+        raise ApiError(400, f"{given} is less than the minimum of 1 - 'dimensions'")
+    if given > 3072:
+        raise ApiError(400, f"{given} is greater than the maximum of 3072 - 'dimensions'")
 
 
 def _format(body: dict[str, Any]) -> None:
@@ -123,6 +140,18 @@ def _plain(endpoint: str, body: dict[str, Any]) -> None:
     if name == "input" and not given:
         message = f"Invalid '{name}': input cannot be an empty string."
         raise ApiError(400, message, name, "invalid_value")
+
+
+def _embedding_tokens(body: dict[str, Any], most: int) -> None:
+    for one in texts.inputs(body["input"]):
+        count = texts.input_tokens("/v1/embeddings", {"input": [one]})
+        if count > most:
+            message = (
+                f"This model's maximum context length is {most} tokens, however you requested "
+                f"{count} tokens ({count} in your prompt; 0 for the completion). Please reduce "
+                "your prompt; or completion length."
+            )
+            raise ApiError(400, message)
 
 
 def _context(endpoint: str, body: dict[str, Any], most: int) -> None:

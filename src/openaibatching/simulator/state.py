@@ -1,21 +1,17 @@
 """Files and batches, and how they look from outside."""
 
 import math
-import secrets
 import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from openaibatching.simulator.content import Content
+from openaibatching.simulator.ids import digits, word
 from openaibatching.simulator.ledger import Usage
+from openaibatching.simulator.snapshots import snapshot
 from openaibatching.simulator.timeline import Timeline
 
 TERMINAL = frozenset({"failed", "completed", "expired", "cancelled"})
-
-
-def new_id(prefix: str) -> str:
-    """Ids never repeat, not even after a restart: a client may still hold the old ones."""
-    return prefix + secrets.token_hex(16)
 
 
 @dataclass
@@ -29,19 +25,19 @@ class File:
     expires: float | None = None
     invisible_until: float = 0.0
     number: int = 0
-    id: str = field(default_factory=lambda: new_id("file-"))
+    id: str = field(default_factory=lambda: word("file-", 22))
     reads: int = 0
 
     def view(self) -> dict[str, Any]:
         """The File object (litellm PR 37527 shows a live one)."""
         return {
-            "id": self.id,
             "object": "file",
+            "id": self.id,
+            "purpose": self.purpose,
+            "filename": self.filename,
             "bytes": self.content.size,
             "created_at": int(self.created),
             "expires_at": None if self.expires is None else int(self.expires),
-            "filename": self.filename,
-            "purpose": self.purpose,
             "status": "processed",
             "status_details": None,
         }
@@ -59,7 +55,7 @@ class Batch:
     created: float
     timeline: Timeline
     number: int = 0
-    id: str = field(default_factory=lambda: new_id("batch_"))
+    id: str = field(default_factory=lambda: digits("batch_"))
     status: str = "validating"
     model: str | None = None
     tokens: int = 0
@@ -72,6 +68,8 @@ class Batch:
     error_file_id: str | None = None
     usage: Usage = field(default_factory=Usage)
     times: dict[str, float] = field(default_factory=dict)
+    expiring: bool = False
+    """Its window has closed while it ran: from finalizing it goes to expired."""
     lying: bool = False
     unknown_fields: bool = False
     sparse: bool = False
@@ -91,12 +89,11 @@ class Batch:
         if self.lying and self.ended:
             counts = {"total": self.total, "completed": self.total, "failed": 0}
         late = self.ended and now < self.times[self.status] + self.timeline.file_ids_late_s
-        stamps = {f"{name}_at": self._stamp(name) for name in _STAMPS}
         document: dict[str, Any] = {
             "id": self.id,
             "object": "batch",
             "endpoint": self.endpoint,
-            "model": self.model,
+            "model": self.model and snapshot(self.model),
             "errors": None if self.errors is None else {"object": "list", "data": self.errors},
             "input_file_id": self.input_file_id,
             "completion_window": self.completion_window,
@@ -104,8 +101,9 @@ class Batch:
             "output_file_id": None if late else self.output_file_id,
             "error_file_id": None if late else self.error_file_id,
             "created_at": int(self.created),
+            "in_progress_at": self._stamp("in_progress"),
             "expires_at": int(self.timeline.expires),
-            **stamps,
+            **{f"{name}_at": self._stamp(name) for name in _STAMPS},
             "request_counts": counts,
             "usage": self.usage.view(),
             "metadata": self.metadata,
@@ -128,7 +126,6 @@ class Batch:
 # batches by, and comes back whenever it was given.
 _OPTIONAL = ("expires_at", "model", "request_counts", "usage")
 _STAMPS = (
-    "in_progress",
     "finalizing",
     "completed",
     "failed",

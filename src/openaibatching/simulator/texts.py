@@ -67,11 +67,24 @@ def input_tokens(endpoint: str, body: dict[str, Any]) -> int:
 _SAYING = ("messages", "input", "instructions", "prompt", "tools")
 
 
+# About an image of 1024 x 1024, a document of two pages, half a minute of speech. What they
+# cost depends on pixels, pages and seconds, never on the length of their base64.
+_MEDIA = {
+    "image_url": 765,
+    "input_image": 765,
+    "file": 2000,
+    "input_file": 2000,
+    "input_audio": 300,
+}
+
+
 def _count(value: Any) -> int:
     if isinstance(value, str):
         return (len(value) + 3) // 4
     if isinstance(value, list):
         return sum(map(_count, value))
     if isinstance(value, dict):
+        if value.get("type") in _MEDIA:
+            return _MEDIA[value["type"]]
         return sum(_count(item) for name, item in value.items() if name not in ("role", "type"))
     return 0

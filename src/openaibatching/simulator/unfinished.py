@@ -5,6 +5,9 @@ from typing import Any
 from openaibatching.simulator.errors import ApiError
 from openaibatching.simulator.ledger import Usage
 from openaibatching.simulator.markers import Marker
+from openaibatching.simulator.responses import message
+
+UNFINISHED = frozenset({"failed", "incomplete", "two_messages"})
 
 # The codes of a Response's `error` that a second try can mend, and their messages.
 _FAILED = {
@@ -18,10 +21,14 @@ _FAILED = {
 def unfinished(document: dict[str, Any], usage: Usage, marker: Marker) -> Usage | None:
     """Make a Response `failed` (the marker's value is its code) or `incomplete` (its reason).
 
+    `two_messages` begins it with a message that came to nothing (opentargets/mira issue 70).
     Gives what is paid for it: nothing for a failed one. Answers of other endpoints have no
     status and stay as they are.
     """
     if document.get("object") != "response":
+        return usage
+    if marker.name == "two_messages":
+        document["output"].insert(-1, message(""))
         return usage
     if marker.name == "incomplete":
         reason = marker.value or "max_output_tokens"

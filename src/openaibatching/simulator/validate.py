@@ -162,8 +162,8 @@ class Validator:
         needed = _NEEDED[self._endpoint]
         # A stored prompt template may stand for the input (POST /responses, `prompt`).
         if body.get(needed) is None and not (needed == "input" and body.get("prompt")):
-            message = f"{needed.capitalize()} parameter is required."
-            return problem("invalid_request", message, f"body.{needed}")
+            message = f"Missing required parameter: '{needed}'."
+            return problem("missing_required_parameter", message, f"body.{needed}")
         if body.get("stream"):
             title = _TITLES.get(self._endpoint, "Images")
             message = f"{title}: Streaming is not supported in the Batch API."

@@ -74,21 +74,29 @@ def wire_of(scope: Scope) -> Wire:
 class ContentReply(Response):
     """The first `length` bytes of a file, the one at `broken` made undecodable.
 
-    With `cut`, all bytes were promised and the connection ends before; without, the reply is
-    whole, and only the file's size tells that something is missing.
+    With `cut`, the connection ends before the last chunk; without, the reply is whole, and only
+    the file's size tells that something is missing.
     """
 
     media_type = "application/octet-stream"
 
     def __init__(
-        self, content: Content, length: int, broken: int | None, *, cut: bool = False
+        self,
+        content: Content,
+        filename: str,
+        length: int,
+        broken: int | None,
+        *,
+        cut: bool = False,
     ) -> None:
         super().__init__()
+        # Chunked, as recorded: the length of a download is known from its end alone.
+        del self.headers["content-length"]
+        self.headers["content-disposition"] = f'attachment; filename="{filename}"'
         self._content = content
         self._length = length
         self._broken = broken
         self._cut = cut
-        self.headers["content-length"] = str(content.size if cut else length)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream."""
