@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import openai
-import pytest
 
 from openaibatching import AsyncOpenAIBatching
 from openaibatching.server.call import CHAT, RESPONSES
@@ -115,19 +114,26 @@ async def test_a_key_names_such_a_call_as_any_other(lively: Door) -> None:
     refused(other, 422, "idempotency_key_reused")
 
 
-@pytest.mark.parametrize("ours", [False, True])
-async def test_the_sdks_raise_it_once(quiet: Door, ours: bool) -> None:
-    name = await queued(quiet, f"sdk {ours}")
-    url = quiet.service.url
-    client: openai.AsyncOpenAI = (
-        AsyncOpenAIBatching(batch_server_url=url, batch_server_api_key=KEY, max_retries=2)
-        if ours
-        else sdk(quiet.service, max_retries=2)
-    )
-    async with client:
-        calls = (client.responses.create(**on_from(name, f"sdk {n}")) for n in range(3))
-        caught = await asyncio.gather(*calls, return_exceptions=True)
-    for error in caught:  # of our client, some of them came as lines of a bulk call
+def raised(errors: list[Any]) -> None:
+    """Check that each says what it is, and that it is not to be sent again."""
+    assert len(errors) > 1
+    for error in errors:
         assert isinstance(error, openai.ConflictError)
         assert error.code == "previous_response_unavailable"
         assert error.response.headers["x-should-retry"] == "false"
+
+
+async def test_the_stock_sdk_raises_it(quiet: Door) -> None:
+    name = await queued(quiet, "stock")
+    async with sdk(quiet.service) as client:
+        calls = (client.responses.create(**on_from(name, f"sdk {n}")) for n in range(2))
+        raised(await asyncio.gather(*calls, return_exceptions=True))
+
+
+async def test_calls_that_travel_together_raise_it(quiet: Door) -> None:
+    name, url = await queued(quiet, "together"), quiet.service.url
+    client = AsyncOpenAIBatching(batch_server_url=url, batch_server_api_key=KEY, max_retries=0)
+    async with client:
+        await client.responses.create(model="gpt-4o", input="the first call looks the platform up")
+        calls = (client.responses.create(**on_from(name, f"sdk {n}")) for n in range(5))
+        raised(await asyncio.gather(*calls, return_exceptions=True))

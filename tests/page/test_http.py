@@ -16,7 +16,7 @@ from openaibatching.server.page.render import static
 from openaibatching.server.page.routes import ROUTES
 from page.filling import Filling
 from page.sample import batch, busy
-from support.door import BAD_KEY, OTHER_KEY, Door, refused
+from support.door import BAD_KEY, OTHER_KEY, WAIT, Door, refused
 from support.postgres import ONE_KIND
 from support.world import KEY, TLS
 
@@ -276,3 +276,17 @@ async def test_the_samples_of_these_tests_are_what_the_api_says(quiet: Door) -> 
     for name in ("requests", "budget", "costs"):
         assert said[name].keys() == pretended[name].keys(), name
     assert said["costs"]["today"].keys() == pretended["costs"]["today"].keys()
+
+
+async def test_calls_that_name_no_model_have_their_place_on_each_page(desk: Door) -> None:
+    async with looking(desk) as client:
+        reply = await desk.client.post("/v1/moderations", json={"input": "a page without a model"})
+        id_ = reply.headers["x-batching-id"]
+        waiting = [(await client.get(path)).text for path in ("/", "/requests", f"/requests/{id_}")]
+        await desk.client.post("/v1/flush")
+        await desk.client.get(f"/v1/responses/{id_}", headers=WAIT)
+        batch_id = (await desk.client.get("/v1/batches?limit=1")).json()["data"][0]["id"]
+        sent = [(await client.get(path)).text for path in ("/", f"/batches/{batch_id}")]
+    for page in (*waiting, sent[1]):
+        assert "the default model" in page
+        assert ">None<" not in page
