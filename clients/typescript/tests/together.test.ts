@@ -154,6 +154,21 @@ test("a failure is its own caller's alone, and not retried", async () => {
   assert.deepEqual(wire.paths, [BULK]);
 });
 
+test("what has nothing to go on from yet is told so once", async () => {
+  const client = clientOf({ maxRetries: 2 }, "patient");
+  const model = "gpt-4o";
+  const { id } = await client.responses.create({ model, input: "go on from here" });
+  wire.paths = [];
+  const goOn = (input: string) =>
+    client.responses.create({ previous_response_id: id, model, input });
+  for (const error of await thrown([goOn("one"), goOn("two")])) {
+    assert.ok(error instanceof OpenAI.ConflictError);
+    assert.equal(error.code, "previous_response_unavailable");
+    assert.equal(error.headers.get("x-should-retry"), "false");
+  }
+  assert.deepEqual(wire.paths, [BULK]);
+});
+
 test("a key names its own call", async () => {
   const samples = await Promise.all(
     ["a", "b", "c"].map((key) => asking(together, "s", { headers: { "Idempotency-Key": key } })),
