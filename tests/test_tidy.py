@@ -27,9 +27,10 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "decisions without I/O",
         True,
         (
-            "body_text canonical schemas call tokens image_tokens lines bulk_lines shapes results "
-            "refusal replies metrics openapi openapi_parts openapi_replies openapi_reports "
-            "receipts ceiling forecast key_text key_memory words summary charts tales render"
+            "body_text canonical schemas usage prices call tokens image_tokens lines bulk_lines "
+            "shapes results refusal replies metrics openapi openapi_parts openapi_replies "
+            "openapi_reports receipts ceiling forecast key_text key_memory words summary charts "
+            "tales render"
         ),
     ),
     (
@@ -93,6 +94,7 @@ PROMISED: dict[str, object] = {
     "WAIT_S_MAX": 600,
     "RESULT_TTL_DAYS": 30,
     "BATCH_BUDGET_USD_DAY": None,
+    "BATCH_BUDGET_UNPRICED": "refuse",
     "DATABASE_WAIT_S": 10,
     "LOG_FORMAT": "text",
     "LOG_LEVEL": "info",

@@ -42,12 +42,14 @@ class Cost(BaseModel):
 
     currency: Literal["usd"]
     paid: float
-    """By batch: half of the ordinary price."""
+    """By batch, which is half of the ordinary price or about that."""
 
     realtime: float
     """What the same answer costs in real time."""
 
     saved: float
+    incomplete: bool = False
+    """Whether something is charged besides, whose price is not known."""
 
 
 class Batching(BaseModel):

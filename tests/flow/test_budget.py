@@ -12,15 +12,15 @@ import openai
 import pytest
 
 from openaibatching import AsyncOpenAIBatching
-from openaibatching.server import receipts
 from openaibatching.server.model import Tokens
+from openaibatching.server.prices import PriceList
 from support.door import WAIT, Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster
 from support.world import KEY, sdk, until
 
 CHAT = "/v1/chat/completions"
 LIMIT, OTHERS = Decimal("0.05"), Decimal("0.01")
-CALL_USD = receipts.BATCH_PRICE * (receipts.realtime_usd("gpt-4o", Tokens(0, 0, 1000)) or 0)
+CALL_USD = PriceList().lost_usd("gpt-4o", Tokens(0, 0, 1000)) or Decimal(0)
 """$0.005: what a call that may write 1,000 tokens may cost, but for what it says."""
 
 pytestmark = ONE_KIND

@@ -40,7 +40,7 @@ async def admit(ctx: Context, *bodies: dict[str, Any], tenant: str = "default") 
     calls = [
         read_call(ctx.settings, tenant, CHAT, json.dumps(body).encode(), None) for body in bodies
     ]
-    admitted, refused = await Budget(ctx.database, ctx.settings.budgets).admit(calls)
+    admitted, refused = await Budget(ctx.database, ctx.settings, ctx.prices).admit(calls)
     assert not refused
     await store_calls(ctx, admitted)
 

@@ -257,7 +257,7 @@ def door_of(door: Door) -> server_door.Door:
         service._acceptor,
         service._deliverer,
         service._forecaster,
-        Budget(service.database, {}),
+        Budget(service.database, service.settings, service.ctx.prices),
         ModelList(service.ctx.upstream),
     )
 

@@ -8,8 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import receipts
+from openaibatching.server import usage
 from openaibatching.server.model import Tokens
+from openaibatching.server.prices import PriceList
+from openaibatching.server.usage import Usage
 from support.door import WAIT, Door, refused
 from support.postgres import ONE_KIND
 from support.world import until
@@ -41,14 +43,14 @@ async def ask(door: Door, body: dict[str, Any], **headers: str) -> dict[str, Any
 
 async def test_an_answer_says_what_it_cost_and_what_it_saved(lively: Door) -> None:
     done = await ask(lively, chat("what does this cost?"), **WAIT)
-    tokens = receipts.read_usage(json.dumps(done["usage"]).encode())
-    realtime = receipts.realtime_usd("gpt-4o", tokens)
-    assert realtime
+    receipt = PriceList().receipt(usage.read(json.dumps(done["usage"]).encode()), "gpt-4o")
+    assert receipt is not None
     assert done["batching"]["cost"] == {
         "currency": "usd",
-        "paid": float(realtime) / 2,
-        "realtime": float(realtime),
-        "saved": float(realtime) / 2,
+        "paid": float(receipt.realtime) / 2,
+        "realtime": float(receipt.realtime),
+        "saved": float(receipt.realtime) / 2,
+        "incomplete": False,
     }
 
 
@@ -92,9 +94,9 @@ async def test_costs_are_grouped_as_asked_and_always_add_up(lively: Door) -> Non
     models = {row["model"]: row for row in (await got(lively, "/v1/costs?group_by=model"))["data"]}
     mini = models["gpt-4o-mini"]
     tokens = Tokens(mini["input_tokens"], mini["cached_tokens"], mini["output_tokens"])
-    assert mini["realtime"] == pytest.approx(
-        float(receipts.realtime_usd("gpt-4o-mini", tokens) or 0)
-    )
+    receipt = PriceList().receipt(Usage(tokens), "gpt-4o-mini")
+    assert receipt is not None
+    assert mini["realtime"] == pytest.approx(float(receipt.realtime))
     assert mini["saved"] == pytest.approx(mini["realtime"] - mini["paid"])
 
 

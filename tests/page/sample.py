@@ -8,8 +8,8 @@ NOW = 1_795_356_000  # 22 November 2026, 14:00 UTC
 Json = dict[str, Any]
 
 NO_COST: Json = {
-    "object": "cost", "answers": 0, "unpriced": 0, "input_tokens": 0, "cached_tokens": 0,
-    "output_tokens": 0, "reasoning_tokens": 0, "currency": "usd",
+    "object": "cost", "answers": 0, "unpriced": 0, "incomplete": 0, "input_tokens": 0,
+    "cached_tokens": 0, "output_tokens": 0, "reasoning_tokens": 0, "currency": "usd",
     "paid": 0.0, "realtime": 0.0, "saved": 0.0, "lost": 0.0,
 }  # fmt: skip
 

@@ -51,10 +51,11 @@ def test_without_a_forecast_the_promise_of_openai_is_told() -> None:
 def test_failures_of_the_last_day_and_lost_money_are_told() -> None:
     hour = {"hour": NOW - 3600, "answers": 90, "failed": 10}
     old = {"hour": NOW - 30 * 3600, "answers": 0, "failed": 1000}
-    costs = {"today": cost(5, 4, lost=1.0, unpriced=2), "last_30_days": cost(5, 4)}
+    costs = {"today": cost(5, 4, lost=1.0, unpriced=2, incomplete=1), "last_30_days": cost(5, 4)}
     said = text(*told(busy(answers_by_hour=[old, hour], costs=costs)).sentences)
     assert "10 of 100 requests failed." in said
-    assert "$1.00 of it for answers that never came; 2 answers of models without" in said
+    assert "$1.00 of it for answers that never came; 2 answers without a known price" in said
+    assert "1 answer with an incomplete receipt" in said
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -17,7 +17,7 @@ def spent(model: str, hours: int, answers: int = 1) -> SpendingSum:
     first = START + timedelta(hours=hours)
     usd = Decimal(1)
     return SpendingSum(
-        False, first, "/v1/responses", model, first, answers, 1, 0, 1, 0, usd, usd, usd
+        False, first, "/v1/responses", model, first, answers, 2, 3, 1, 0, 1, 0, usd, usd, usd
     )
 
 
@@ -51,3 +51,9 @@ def test_a_service_that_has_answered_nothing_has_a_page_too() -> None:
     text = render(Look(), "1").decode()
     assert "# TYPE openaibatching_answers_total counter" in text
     assert 'openaibatching_requests{status="queued"} 0.0' in text
+
+
+def test_answers_without_a_price_and_incomplete_receipts_are_counted() -> None:
+    text = render(Look(spending=[spent("m", 0), spent("m", 1)]), "1").decode()
+    assert 'openaibatching_cost_gaps_total{kind="unpriced",model="m"} 4.0' in text
+    assert 'openaibatching_cost_gaps_total{kind="incomplete",model="m"} 6.0' in text

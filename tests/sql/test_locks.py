@@ -39,6 +39,8 @@ def results(state: str) -> Callable[[Sequence[Row]], dict[str, Any]]:
             "upstream_ids": [None] * n,
             "answers": [b"{}"] * n,
             "realtimes": [None] * n,
+            "paids": [None] * n,
+            "incompletes": [None] * n,
             "batch_id": BATCH,
             "refund": 0,
             "now": None,

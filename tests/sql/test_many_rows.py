@@ -66,6 +66,8 @@ def test_a_full_batch_of_answers_is_stored_by_one_statement(
         "upstream_ids": [None] * ROWS,
         "answers": [id_.bytes for id_ in ids],
         "realtimes": [Decimal("0.00001")] * ROWS,
+        "paids": [Decimal("0.000005")] * ROWS,
+        "incompletes": [False] * ROWS,
         "batch_id": BATCH,
         "refund": 0,
         "now": None,

@@ -115,6 +115,8 @@ def changes() -> Iterator[tuple[str, dict[str, Any]]]:
         "upstream_ids": [None] * n,
         "answers": [b"{}"] * n,
         "realtimes": [None] * n,
+        "paids": [None] * n,
+        "incompletes": [None] * n,
     }
     yield "store_results", result | {"batch_id": batch_id, "refund": 0, "now": None}
     yield "read_attempts", {"ids": ids, "batch_id": batch_id}
@@ -246,6 +248,8 @@ def test_a_part_of_a_batchs_answers_is_stored_without_reading_all_of_the_batch(
             "upstream_ids": [None] * n,
             "answers": [b"{}"] * n,
             "realtimes": [None] * n,
+            "paids": [None] * n,
+            "incompletes": [None] * n,
             "batch_id": batch_id,
             "refund": 0,
             "now": None,

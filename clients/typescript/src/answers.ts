@@ -26,11 +26,13 @@ export interface Batching {
 /** The receipt of an answer. */
 export interface Cost {
   currency: "usd";
-  /** By batch: half of the ordinary price. */
+  /** By batch, which is half of the ordinary price or about that. */
   paid: number;
   /** What the same answer costs in real time. */
   realtime: number;
   saved: number;
+  /** Whether something is charged besides, whose price is not known. */
+  incomplete: boolean;
 }
 
 /** What every result has besides its official members. */

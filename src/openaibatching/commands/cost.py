@@ -20,10 +20,11 @@ COLUMNS = (
     Column("reasoning", Kind.NUMBER, For.WHERE_ANY), Column("paid", Kind.MONEY),
     Column("realtime", Kind.MONEY), Column("saved", Kind.MONEY),
     Column("lost", Kind.MONEY, For.WHERE_ANY), Column("unpriced", Kind.NUMBER, For.WHERE_ANY),
+    Column("incomplete", Kind.NUMBER, For.WHERE_ANY),
 )  # fmt: skip
 MEMBERS = (
     "answers", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "paid",
-    "realtime", "saved", "lost", "unpriced",
+    "realtime", "saved", "lost", "unpriced", "incomplete",
 )  # fmt: skip
 """Of a Cost of the API, as COLUMNS."""
 
@@ -38,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
     made = command.parser(
         "cost",
         "Tokens and US dollars of this key's tenant: paid at batch price, what the same calls cost "
-        "in real time, and what was saved. `lost` was paid for answers that could not be kept, and "
-        "`unpriced` answers are of models without a known price. Days are UTC.",
+        "in real time, and what was saved. `lost` was paid for answers that could not be kept, "
+        "`unpriced` answers have no known price, and the receipts of `incomplete` ones leave "
+        "something out. Days are UTC.",
     )
     made.add_argument(
         "--by", nargs="+", choices=GROUPS, default=["day"], help="a line for each of these [day]"

@@ -11,29 +11,34 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from openaibatching.server import ceiling, money, receipts
+from openaibatching.server import ceiling, money, prices
 from openaibatching.server.call import CHAT, COMPLETIONS, RESPONSES
-from openaibatching.server.config import ALL_TENANTS
+from openaibatching.server.config import ALL_TENANTS, Settings
 from openaibatching.server.db import Database
 from openaibatching.server.errors import BudgetExceeded, Refusal
-from openaibatching.server.model import Call, Tokens
+from openaibatching.server.model import NO_MODEL, Call
 
 FRESH_S, MEANS_S = 0.5, 60.0
 OUTPUT_TOKENS_GUESS = 1000
 """Of an answer to a model and endpoint that nothing is known of yet."""
-_WRITTEN = (CHAT, RESPONSES, COMPLETIONS)
+_IMAGES = ("/v1/images/generations", "/v1/images/edits")
+_WRITTEN = (CHAT, RESPONSES, COMPLETIONS, *_IMAGES)
 
 
 class Budget:
-    """The budgets of one server. `limits` are in USD a day, by tenant or
-    ALL_TENANTS; none: no budget."""
+    """The budgets of one server, as its settings have them; without one, all calls pass."""
 
-    def __init__(self, database: Database, limits: Mapping[str, Decimal]) -> None:
-        self.limits = limits
+    def __init__(
+        self, database: Database, settings: Settings, price_list: prices.PriceList
+    ) -> None:
+        self.limits = settings.budgets
+        self._refuses_unpriced = settings.refuses_unpriced
+        self._unpriced = prices.flat(settings.unpriced_usd_mtok)
+        self._prices = price_list
         self._database = database
         self._committed: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._means: dict[tuple[str, str], int] = {}
@@ -48,10 +53,7 @@ class Budget:
         if not self.limits:
             return list(calls), {}
         await self._refresh()
-        estimated = [
-            replace(call, estimate=self.estimate(call), usd_most=ceiling.usd_most(call))
-            for call in calls
-        ]
+        estimated = [self._estimated(call) for call in calls]
         admitted = [call for call in estimated if self._take(call)]
         left = {call.id: call for call in estimated} if len(admitted) < len(calls) else {}
         for call in admitted:
@@ -63,17 +65,37 @@ class Budget:
         return admitted, {id_: BudgetExceeded(self._said(call)) for id_, call in left.items()}
 
     def estimate(self, call: Call) -> Decimal:
-        """What the call may cost, in USD; 0 where the model has no known price."""
+        """What the call may cost, in USD; without a known price, what the settings count for it."""
         written = 0
         if call.endpoint in _WRITTEN:
             written = self._means.get((call.endpoint, call.model), OUTPUT_TOKENS_GUESS)
             if call.output_tokens_max is not None:
                 written = min(written, call.output_tokens_max)
-        usd = receipts.realtime_usd(call.model, Tokens(call.tokens, 0, written, 0))
-        return (usd or receipts.ZERO) * receipts.BATCH_PRICE
+        batch = (self._price(call) or self._unpriced).batch
+        rates = batch.at(call.tokens)
+        output = rates.output
+        if call.endpoint in _IMAGES:
+            output = max(output, batch.rate("output_image_mtok") or prices.ZERO)
+        return call.tokens * rates.input + written * output
+
+    def _estimated(self, call: Call) -> Call:
+        price = self._price(call) or self._unpriced
+        most = ceiling.usd_most(call, price)
+        return replace(call, estimate=self.estimate(call), usd_most=most, parsed=None)
+
+    def _price(self, call: Call) -> prices.Price | None:
+        # Nameless calls are moderations, which are free, or have a stored prompt that names one.
+        return prices.FREE if call.model == NO_MODEL else self._prices.of(call.model)
+
+    def _unknown(self, call: Call) -> bool:
+        """Whether the call is refused because a budget cannot count it."""
+        concerned = call.tenant in self.limits or ALL_TENANTS in self.limits
+        return self._refuses_unpriced and concerned and self._price(call) is None
 
     def _take(self, call: Call) -> bool:
-        asked = call.estimate or receipts.ZERO
+        if self._unknown(call):
+            return False
+        asked = call.estimate or prices.ZERO
         for name in (call.tenant, ALL_TENANTS):
             if name in self.limits and self._committed[name] + asked > self.limits[name]:
                 return False
@@ -82,9 +104,15 @@ class Budget:
         return True
 
     def _said(self, call: Call) -> str:
+        if self._unknown(call):
+            return (
+                f"No price is known for the model '{call.model}', so the budget cannot count this "
+                "call. BATCH_BUDGET_UNPRICED decides: refuse (as now), allow, or USD a million "
+                "tokens."
+            )
         name = call.tenant if call.tenant in self.limits else ALL_TENANTS
         whose = f"of tenant '{name}'" if name else "of this service"
-        left = max(receipts.ZERO, self.limits[name] - self._committed[name])
+        left = max(prices.ZERO, self.limits[name] - self._committed[name])
         return (
             f"This call may cost ${call.estimate:.6f}. The budget {whose}, ${self.limits[name]} a "
             f"day (BATCH_BUDGET_USD_DAY), has ${left:.6f} left, counting what is queued and at "

@@ -79,6 +79,7 @@ def understand(
         output_tokens_max=_output_tokens_max(value),
         first_body=first_body,
         previous=_previous(endpoint, value),
+        parsed=value if settings.batch_budget_usd_day else None,
     )
 
 

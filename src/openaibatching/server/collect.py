@@ -103,7 +103,7 @@ async def _outcomes(
     def take(line: bytes | None) -> None:
         nonlocal size
         try:
-            outcome = results.read_line(line or b"", batch.model)
+            outcome = results.read_line(line or b"", batch.model, ctx.prices)
         except results.BrokenLine as error:
             seen.broken += 1
             if seen.broken == 1:  # one is enough to see what is wrong; the count comes later

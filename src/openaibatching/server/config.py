@@ -119,6 +119,11 @@ class Settings(DatabaseSettings):
     batch_budget_usd_day: str | None = _text(
         None, "USD that a day (UTC) may cost: 100 for all, or name=5,name2=10 by tenant, or both"
     )
+    batch_budget_unpriced: str = Field(
+        default="refuse",
+        description="where a budget is set, calls of models without a known price: refuse, allow "
+        "(they count nothing), or USD a million tokens that they count",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="one log line an event, as text or as JSON"
     )
@@ -137,6 +142,16 @@ class Settings(DatabaseSettings):
     def budgets(self) -> dict[str, Decimal]:
         """{tenant, or "" for all together: USD a day}; empty without a budget."""
         return parse_budgets(self.batch_budget_usd_day or "")
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether a budget keeps out what has no known price."""
+        return self.batch_budget_unpriced == "refuse"
+
+    @property
+    def unpriced_usd_mtok(self) -> Decimal:
+        """What budgets count for a million tokens without a known price, in USD."""
+        return parse_unpriced(self.batch_budget_unpriced)
 
     @property
     def tls(self) -> bool:
@@ -204,6 +219,7 @@ def _check(settings: Settings) -> None:
         if not _presentable(getattr(settings, name) or "unset"):
             raise ConfigError(f"{name.upper()} must be printable ASCII without spaces")
     _ = settings.budgets
+    _ = settings.unpriced_usd_mtok
     if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
         raise ConfigError("SSL_CERTFILE and SSL_KEYFILE must be set together")
     for name in ("ssl_certfile", "ssl_keyfile"):
@@ -279,7 +295,8 @@ def parse_keys(text: str) -> dict[str, str]:
 
 ALL_TENANTS = ""
 """The name of the budget of all of them together."""
-_BUDGET = re.compile(r"(?:([A-Za-z0-9._-]{1,64})=)?(\d{1,9}(?:\.\d{1,6})?)")
+_USD = re.compile(r"\d{1,9}(?:\.\d{1,6})?")
+_BUDGET = re.compile(rf"(?:([A-Za-z0-9._-]{{1,64}})=)?({_USD.pattern})")
 
 
 def parse_budgets(text: str) -> dict[str, Decimal]:
@@ -292,3 +309,14 @@ def parse_budgets(text: str) -> dict[str, Decimal]:
             "BATCH_BUDGET_USD_DAY must be a number of USD, or name=5,name2=10 by tenant, or both"
         )
     return budgets
+
+
+def parse_unpriced(text: str) -> Decimal:
+    """USD a million tokens; 0 for `refuse` and `allow`. Raises ConfigError."""
+    if text in ("refuse", "allow"):
+        return Decimal(0)
+    if not _USD.fullmatch(text):
+        raise ConfigError(
+            "BATCH_BUDGET_UNPRICED must be refuse, allow, or a number of USD a million tokens"
+        )
+    return Decimal(text)

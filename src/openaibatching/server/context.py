@@ -16,6 +16,7 @@ from openaibatching.server.config import Settings
 from openaibatching.server.db import Database
 from openaibatching.server.errors import LeaseLost
 from openaibatching.server.model import Batch, Lease
+from openaibatching.server.prices import PriceList
 from openaibatching.server.tracing import Tracing
 from openaibatching.server.upstream import Upstream
 
@@ -48,6 +49,7 @@ class Context:
     upstream: Upstream
     clock: Callable[[], datetime] | None = None
     tracing: Tracing | None = None
+    prices: PriceList = field(default_factory=PriceList)
     server: int = field(default_factory=_new_server_number)
     _held: dict[Lease, asyncio.Task[object]] = field(default_factory=dict)
     _lost: set[Lease] = field(default_factory=set)

@@ -240,7 +240,7 @@ class IdempotencyKeyReused(Refusal):
 
 
 class BudgetExceeded(Refusal):
-    """This call may pass what a day may cost (BATCH_BUDGET_USD_DAY)."""
+    """This call may pass what a day may cost (BATCH_BUDGET_USD_DAY), or its price is unknown."""
 
     http_status, type, code = 429, "insufficient_quota", "budget_exceeded"
     headers: ClassVar[dict[str, str]] = {"x-should-retry": "false"}

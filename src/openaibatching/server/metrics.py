@@ -102,11 +102,13 @@ def _now(look: Look) -> Iterable[Metric]:
 def _ever(look: Look) -> Iterable[Metric]:
     names = _names(look.spending)
     answers = Counter[tuple[str, str]]()
-    tokens = Counter[tuple[str, str]]()
+    tokens, gaps = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     usd: dict[tuple[str, str], Decimal] = {}
     for its in look.spending:
         model = names.get(its.model, OTHER)
         answers[its.endpoint, model] += its.answers
+        gaps[model, "unpriced"] += its.unpriced
+        gaps[model, "incomplete"] += its.incomplete
         tokens[model, "input"] += its.input_tokens
         tokens[model, "cached"] += its.cached_tokens
         tokens[model, "output"] += its.output_tokens
@@ -127,6 +129,12 @@ def _ever(look: Look) -> Iterable[Metric]:
         "What answers cost: paid by batch, in real time, and paid for answers that never came.",
         ("model", "kind"),
         usd,
+    )
+    yield _counter(
+        "openaibatching_cost_gaps",
+        "Answers without a known price, and answers whose receipt leaves something out.",
+        ("model", "kind"),
+        gaps,
     )
     yield _counter(
         "openaibatching_failures",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
+from typing import Any
 
 import msgspec
 
@@ -115,6 +116,8 @@ class Call:
     """How long its answer may be, if it says so."""
     estimate: Decimal | None = None
     """What it may cost, in USD; only where a budget is set."""
+    parsed: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The body, parsed; only where a budget is set, and only until the call is admitted."""
     usd_most: Decimal | None = None
     """More than this it cannot cost; None where no budget is set, or where nobody can say."""
     traceparent: str | None = None
@@ -149,6 +152,17 @@ class Budgeted:
         return self.spent + self.at_openai < self.limit
 
 
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What an answer cost, in USD: by batch, and what it would have cost in real time.
+
+    `incomplete`: something was counted for it whose price is not known, and which is not in there.
+    """
+
+    realtime: Decimal
+    paid: Decimal
+    incomplete: bool = False
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """A request as its callers see it. `answer` is read only for a finished one.
 
@@ -169,11 +183,19 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     batch_upstream_id: str | None
     answer: bytes | None
     realtime: Decimal | None = None
-    """What the answer would have cost in real time, in USD, if its model's price is known."""
+    paid: Decimal | None = None
+    incomplete: bool | None = None
 
     @property
     def finished(self) -> bool:
         return self.state in FINISHED
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What the answer cost; None without one, or where its price is not known."""
+        if self.realtime is None or self.paid is None:
+            return None
+        return Receipt(self.realtime, self.paid, bool(self.incomplete))
 
     @property
     def answer_left_out(self) -> bool:
@@ -280,8 +302,8 @@ class Result:
     """What became of one request of a batch: a row to be stored.
 
     `state` is completed, failed or queued (again); `answer` is the JSON that the caller gets,
-    or, for one queued again, the last reason why. `tokens` and `realtime` (USD) are the answer's;
-    `code` is OpenAI's reason for a failure, "" where it gave none.
+    or, for one queued again, the last reason why. `tokens` and `receipt` (None where the price is
+    not known) are the answer's; `code` is OpenAI's reason for a failure, "" where it gave none.
     """
 
     id: uuid.UUID
@@ -290,7 +312,7 @@ class Result:
     answer: bytes | None
     upstream_id: str | None = None
     tokens: Tokens = NO_TOKENS
-    realtime: Decimal | None = None
+    receipt: Receipt | None = None
     code: str = ""
 
 
@@ -349,17 +371,20 @@ class Books:
 class Spent:
     """What answers of one endpoint and model cost a tenant; money in USD.
 
-    `unpriced` answers are of models without a known price. `lost` is paid for answers that never
-    came; it is a part of `paid`.
+    `unpriced` answers have no known price, `incomplete` ones a receipt that leaves something out.
+    `lost` is paid for answers that never came; it is a part of `paid`. `assumed` is what budgets
+    count for tokens without a price, and no part of `paid`.
     """
 
     tenant: str
     answers: int
     unpriced: int
+    incomplete: int
     tokens: Tokens
     realtime: Decimal
     paid: Decimal
     lost: Decimal
+    assumed: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +412,8 @@ class SpendingSum:
     model: str
     first: datetime
     answers: int
+    unpriced: int
+    incomplete: int
     input_tokens: int
     cached_tokens: int
     output_tokens: int
@@ -400,6 +427,8 @@ class SpendingSum:
             self,
             first=min(self.first, other.first),
             answers=self.answers + other.answers,
+            unpriced=self.unpriced + other.unpriced,
+            incomplete=self.incomplete + other.incomplete,
             input_tokens=self.input_tokens + other.input_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
             output_tokens=self.output_tokens + other.output_tokens,

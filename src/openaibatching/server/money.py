@@ -26,6 +26,7 @@ async def add_spending(
         "tenants": [s.tenant for s in spent],
         "answers": [s.answers for s in spent],
         "unpriced": [s.unpriced for s in spent],
+        "incomplete": [s.incomplete for s in spent],
         "input_tokens": [s.tokens.input for s in spent],
         "cached_tokens": [s.tokens.cached for s in spent],
         "output_tokens": [s.tokens.output for s in spent],
@@ -33,6 +34,7 @@ async def add_spending(
         "realtime": [s.realtime for s in spent],
         "paid": [s.paid for s in spent],
         "lost": [s.lost for s in spent],
+        "assumed": [s.assumed for s in spent],
         "now": now,
     }
     await execute(conn, "add_spending", params)

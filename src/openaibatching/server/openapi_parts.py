@@ -108,7 +108,7 @@ def _batching(members: dict[str, Schema]) -> Schema:
         **members,
         "cost": {
             "anyOf": [ref("schemas", "Cost"), {"type": "null"}],
-            "description": "Of a finished request; null where the model has no known price.",
+            "description": "Of a finished request; null where its price is not known.",
         },
     }
     return batching
@@ -117,7 +117,12 @@ def _batching(members: dict[str, Schema]) -> Schema:
 def _cost() -> Schema:
     usd: Schema = {"type": "number"}
     money: dict[str, Schema] = {"paid": usd, "realtime": usd, "saved": usd}
-    return object_({"currency": {"const": "usd"}, **money}, "What an answer cost, in USD.")
+    incomplete: Schema = {
+        "type": "boolean",
+        "description": "Whether something is charged whose price is not known, and not in here.",
+    }
+    members = {"currency": {"const": "usd"}, **money, "incomplete": incomplete}
+    return object_(members, "What an answer cost, in USD.")
 
 
 def _own_bodies() -> dict[str, Schema]:

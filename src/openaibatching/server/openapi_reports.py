@@ -243,7 +243,7 @@ def _batch() -> Schema:
 
 
 def _costs() -> Schema:
-    names = ("answers", "unpriced", "input_tokens", "cached_tokens", "output_tokens",
+    names = ("answers", "unpriced", "incomplete", "input_tokens", "cached_tokens", "output_tokens",
              "reasoning_tokens")  # fmt: skip
     members: dict[str, Schema] = {"object": {"const": "cost"}, **dict.fromkeys(names, _COUNT)}
     members["currency"] = {"const": "usd"}

@@ -14,9 +14,8 @@ import msgspec
 
 from openaibatching.server import shapes
 from openaibatching.server.errors import NotYetFinished, error_object
-from openaibatching.server.model import Request, request_id
+from openaibatching.server.model import Receipt, Request, request_id
 from openaibatching.server.modes import Mode
-from openaibatching.server.receipts import BATCH_PRICE
 
 RETRY_AFTER_S_MAX = 60
 CANCELLED = error_object(
@@ -91,15 +90,15 @@ def _batching(request: Request, eta: datetime | None) -> dict[str, Any]:
         "estimated_completion_at": _unix(eta),
     }
     if request.finished:
-        members["cost"] = _cost(request)
+        members["cost"] = receipt(request.receipt)
     return members
 
 
-def _cost(request: Request) -> dict[str, Any] | None:
-    """The receipt of an answer; None without one, or where the model has no known price."""
-    if request.realtime is None:
+def receipt(found: Receipt | None) -> dict[str, Any] | None:
+    """The receipt of an answer; None without one, or where the price is not known."""
+    if found is None:
         return None
-    return cost(request.realtime, request.realtime * BATCH_PRICE)
+    return {**cost(found.realtime, found.paid), "incomplete": found.incomplete}
 
 
 def cost(realtime: Decimal, paid: Decimal) -> dict[str, Any]:

@@ -161,6 +161,7 @@ class CostRow:
     model: str | None
     answers: int
     unpriced: int
+    incomplete: int
     input_tokens: int
     cached_tokens: int
     output_tokens: int

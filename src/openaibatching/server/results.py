@@ -10,13 +10,13 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
-from decimal import Decimal
 
 import msgspec
 
-from openaibatching.server import canonical, receipts
+from openaibatching.server import canonical, usage
 from openaibatching.server.errors import error_object
-from openaibatching.server.model import NO_TOKENS, Result, Tokens, parse_request_id
+from openaibatching.server.model import NO_TOKENS, Receipt, Result, Tokens, parse_request_id
+from openaibatching.server.prices import PriceList
 
 RETRYABLE_STATUSES = (408, 429)
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -47,6 +47,9 @@ class _Answer(msgspec.Struct):
     id: object = None
     model: object = None
     usage: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+    tool_usage: msgspec.Raw = msgspec.Raw()
+    svg_usage: object = None
     error: msgspec.Raw = msgspec.Raw()
 
 
@@ -60,8 +63,8 @@ class Outcome:
 
     `retryable`: worth another sending. `real`: there was an HTTP error, which a caller wants
     to hear rather than that a later sending came to nothing. `answer` and `status_code` are
-    what the caller gets if this is the end of it. `tokens` and `realtime` (USD, None where the
-    price is not known) are the answer's; `code` is OpenAI's reason for a failure.
+    what the caller gets if this is the end of it. `tokens` and `receipt` (None where the price is
+    not known) are the answer's; `code` is OpenAI's reason for a failure.
     """
 
     id: uuid.UUID
@@ -72,7 +75,7 @@ class Outcome:
     real: bool = True
     upstream_id: str | None = None
     tokens: Tokens = NO_TOKENS
-    realtime: Decimal | None = None
+    receipt: Receipt | None = None
     code: str = ""
 
 
@@ -80,10 +83,11 @@ class BrokenLine(ValueError):
     """A line that is not what OpenAI documents: garbled, cut off, or without a custom_id."""
 
 
-def read_line(line: bytes, model: str = "") -> Outcome | None:
+def read_line(line: bytes, model: str = "", prices: PriceList | None = None) -> Outcome | None:
     """The outcome that a line tells; None for a custom_id that is none of ours.
 
-    `model` gives the price of an answer that does not name its own.
+    `model` gives the price of an answer that does not name its own, or names one that has no
+    price. Without `prices` there are no receipts.
 
     Raises BrokenLine.
     """
@@ -102,7 +106,7 @@ def read_line(line: bytes, model: str = "") -> Outcome | None:
         raise BrokenLine(f"no HTTP status: {status}")
     filled = body.startswith(b"{") and body.strip(b"{} \t\r\n") != b""
     if 200 <= status < 300 and filled:
-        return _answered(id_, body, model)
+        return _answered(id_, body, model, prices)
     if status < 400 or not filled:
         # Seen: status_code 0 with an empty body, or 200 with an empty body.
         retryable = status < 400 or _retryable(status)
@@ -131,18 +135,22 @@ def _retryable(status: int) -> bool:
     return status >= 500 or status in RETRYABLE_STATUSES
 
 
-def _answered(id_: uuid.UUID, body: bytes, model: str) -> Outcome:
+def _answered(id_: uuid.UUID, body: bytes, model: str, prices: PriceList | None) -> Outcome:
     answer = _members(body)
     named = answer.model if isinstance(answer.model, str) and answer.model else model
-    tokens = receipts.read_usage(answer.usage)
+    used = usage.read(answer.usage)
+    if used is not None and (answer.tool_usage or b'_call"' in body):
+        used = usage.with_tools(used, answer.output, answer.tool_usage)
+    if used is not None and answer.svg_usage is not None:  # tokens of another model
+        used = msgspec.structs.replace(used, incomplete=True)
     return Outcome(
         id_,
         True,
         200,
         body,
         upstream_id=_usable(answer.id),
-        tokens=tokens or NO_TOKENS,
-        realtime=receipts.realtime_usd(named, tokens),
+        tokens=NO_TOKENS if used is None else used.tokens,
+        receipt=None if prices is None else prices.receipt(used, named, model),
     )
 
 
@@ -241,7 +249,7 @@ def settle(outcome: Outcome, attempts: int, attempts_max: int, earlier: int | No
             outcome.answer,
             outcome.upstream_id,
             outcome.tokens,
-            outcome.realtime,
+            outcome.receipt,
         )
     again = outcome.retryable and attempts < attempts_max
     state = "queued" if again else "failed"

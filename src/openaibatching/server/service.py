@@ -21,7 +21,7 @@ from typing import Any
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 
-from openaibatching.server import api, journal, receipts
+from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.budget import Budget
 from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
@@ -159,7 +159,7 @@ class Service:
             self._acceptor,
             self._deliverer,
             self._forecaster,
-            Budget(self.database, settings.budgets),
+            Budget(self.database, settings, self.ctx.prices),
             ModelList(self.ctx.upstream),
         )
         self._connections = Connections()
@@ -265,7 +265,7 @@ async def serve(settings: Settings) -> None:
             _announce(service, server_keys, made)
             # What is there now stays for good. Else each full collection looks at all of it, and
             # every caller waits for that: 80 ms at a time were seen.
-            receipts.load_prices()
+            service.ctx.prices.of("")
             gc.collect()
             gc.freeze()
             await _until_stopped(service, stopping)

@@ -26,7 +26,8 @@ async def finish(
 ) -> None:
     """Store these results, what they cost, and what failed: all of it or nothing."""
     await store.store_results(conn, ctx.server, batch, rows, refund=refund, now=ctx.now())
-    await money.add_spending(conn, batch, receipts.spent(rows, tenants), ctx.now())
+    spent = receipts.spent(rows, tenants, ctx.settings.unpriced_usd_mtok)
+    await money.add_spending(conn, batch, spent, ctx.now())
     await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
 
 
@@ -51,7 +52,8 @@ async def close_books(ctx: Context, conn: Connection, batch: Batch) -> Books:
 async def charge(ctx: Context, conn: Connection, batch: Batch, tokens: Tokens) -> None:
     if tokens.input > 0 or tokens.output > 0:
         shares = await money.read_shares(conn, batch)
-        lost = receipts.lost(batch.model, tokens, shares)
+        usd = ctx.prices.lost_usd(batch.model, tokens)
+        lost = receipts.lost(tokens, usd, shares, ctx.settings.unpriced_usd_mtok)
         await money.add_spending(conn, batch, lost, ctx.now())
 
 

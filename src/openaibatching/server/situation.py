@@ -245,7 +245,7 @@ def _text(value: object) -> str | None:
     return str(value) if value else None  # NO_MODEL is none, too
 
 
-_COUNTS = ("answers", "unpriced", "input_tokens", "cached_tokens", "output_tokens",
+_COUNTS = ("answers", "unpriced", "incomplete", "input_tokens", "cached_tokens", "output_tokens",
            "reasoning_tokens")  # fmt: skip
 
 

@@ -392,7 +392,9 @@ async def store_results(
         "status_codes": [r.status_code for r in results],
         "upstream_ids": [r.upstream_id for r in results],
         "answers": [r.answer for r in results],
-        "realtimes": [r.realtime for r in results],
+        "realtimes": [r.receipt and r.receipt.realtime for r in results],
+        "paids": [r.receipt and r.receipt.paid for r in results],
+        "incompletes": [r.receipt and r.receipt.incomplete for r in results],
         "refund": int(refund),
         "now": now,
     }

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from openaibatching.server import journal
 from openaibatching.server.errors import ConfigError
 from openaibatching.server.model import Result, Traced, request_id
-from openaibatching.server.receipts import BATCH_PRICE
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -162,8 +161,8 @@ def _attributes(request: Traced, result: Result) -> Attributes:
             "gen_ai.usage.output_tokens": result.tokens.output,
             "gen_ai.usage.reasoning.output_tokens": result.tokens.reasoning,
         }
-    if result.realtime is not None:
-        found["batching.cost_usd"] = float(result.realtime * BATCH_PRICE)
+    if result.receipt is not None:
+        found["batching.cost_usd"] = float(result.receipt.paid)
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -21,7 +21,7 @@ from openai.pagination import AsyncCursorPage
 from openai.types import Batch as SdkBatch
 from openai.types import FileDeleted, FileObject
 
-from openaibatching.server import counted
+from openaibatching.server import counted, usage
 from openaibatching.server.config import Settings
 from openaibatching.server.errors import (
     InvalidSignature,
@@ -32,7 +32,6 @@ from openaibatching.server.errors import (
     UpstreamUnknown,
 )
 from openaibatching.server.model import METADATA_KEY, Tokens
-from openaibatching.server.receipts import read_usage
 
 CALL_TIMEOUT_S = 60.0
 # A file may take minutes, but not one without a byte moving.
@@ -275,8 +274,13 @@ def _batch(reply: Any) -> UpstreamBatch:
         errors=errors,
         completed=_count(reply.request_counts, "completed"),
         failed=_count(reply.request_counts, "failed"),
-        tokens=read_usage(reply.usage.to_json().encode()) if reply.usage else None,
+        tokens=_tokens(reply.usage),
     )
+
+
+def _tokens(reported: Any) -> Tokens | None:
+    used = usage.read(reported.to_json().encode()) if reported else None
+    return None if used is None else used.tokens
 
 
 def _count(counts: Any, name: str) -> int:

@@ -16,7 +16,6 @@ from openaibatching.server.model import REQUEST_STATES, Request, request_id
 from openaibatching.server.page import charts, rows, tales
 from openaibatching.server.page.summary import summary
 from openaibatching.server.page.words import clock, duration, model
-from openaibatching.server.receipts import BATCH_PRICE
 
 LIST_ROWS = 50
 EXCERPT_BYTES = 20_000
@@ -75,15 +74,12 @@ async def request(door: Door, tenant: str, name: str) -> Shown:
     if excerpts is not None:
         body = _excerpt(excerpts.body, excerpts.body_bytes)
         answer = _excerpt(excerpts.answer, excerpts.answer_bytes)
-    cost = None
-    if found.realtime is not None:
-        cost = replies.cost(found.realtime, found.realtime * BATCH_PRICE)
     return {
         "title": request_id(found.id),
         "level": {"failed": "bad", "completed": "good"}.get(found.state, "plain"),
         "request": _described(found),
         "story": await _now(door, tenant, found, batches),
-        "cost": cost,
+        "cost": replies.receipt(found.receipt),
         "events": [
             _told(
                 event["of"], event["from"], event["to"], event["at"], event["note"], event["batch"]

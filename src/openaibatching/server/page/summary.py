@@ -157,8 +157,12 @@ def _cost(stats: Json) -> Markup:
     if today["lost"]:
         said += Markup(", {} of it for answers that never came").format(money(today["lost"]))
     if today["unpriced"]:
-        said += Markup("; {} of models without a known price not counted").format(
+        said += Markup("; {} without a known price not counted").format(
             plural(today["unpriced"], "answer")
+        )
+    if today["incomplete"]:
+        said += Markup("; {} with an incomplete receipt").format(
+            plural(today["incomplete"], "answer")
         )
     return said + "."
 

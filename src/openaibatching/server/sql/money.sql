@@ -6,26 +6,28 @@ select tenant, requests from share where batch_id = %(batch_id)s::uuid order by 
 
 -- name: add_spending
 -- In one order everywhere, so that two servers never wait for each other in a circle.
-insert into spending as s (tenant, hour, endpoint, model, answers, unpriced, input_tokens,
-       cached_tokens, output_tokens, reasoning_tokens, realtime, paid, lost)
+insert into spending as s (tenant, hour, endpoint, model, answers, unpriced, incomplete,
+       input_tokens, cached_tokens, output_tokens, reasoning_tokens, realtime, paid, lost, assumed)
 select tenant, date_trunc('hour', coalesce(%(now)s::timestamptz, now()), 'UTC'),
-       %(endpoint)s::text, %(model)s::text, answers, unpriced, input_tokens, cached_tokens,
-       output_tokens, reasoning_tokens, realtime, paid, lost
+       %(endpoint)s::text, %(model)s::text, answers, unpriced, incomplete,
+       input_tokens, cached_tokens, output_tokens, reasoning_tokens, realtime, paid, lost, assumed
   from unnest(%(tenants)b::text[], %(answers)b::bigint[], %(unpriced)b::bigint[],
-              %(input_tokens)b::bigint[], %(cached_tokens)b::bigint[],
+              %(incomplete)b::bigint[], %(input_tokens)b::bigint[], %(cached_tokens)b::bigint[],
               %(output_tokens)b::bigint[], %(reasoning_tokens)b::bigint[],
-              %(realtime)b::numeric[], %(paid)b::numeric[], %(lost)b::numeric[])
-       as t(tenant, answers, unpriced, input_tokens, cached_tokens, output_tokens,
-            reasoning_tokens, realtime, paid, lost)
+              %(realtime)b::numeric[], %(paid)b::numeric[], %(lost)b::numeric[],
+              %(assumed)b::numeric[])
+       as t(tenant, answers, unpriced, incomplete, input_tokens, cached_tokens, output_tokens,
+            reasoning_tokens, realtime, paid, lost, assumed)
  order by tenant
 on conflict (tenant, hour, endpoint, model) do update
    set answers = s.answers + excluded.answers, unpriced = s.unpriced + excluded.unpriced,
+       incomplete = s.incomplete + excluded.incomplete,
        input_tokens = s.input_tokens + excluded.input_tokens,
        cached_tokens = s.cached_tokens + excluded.cached_tokens,
        output_tokens = s.output_tokens + excluded.output_tokens,
        reasoning_tokens = s.reasoning_tokens + excluded.reasoning_tokens,
        realtime = s.realtime + excluded.realtime, paid = s.paid + excluded.paid,
-       lost = s.lost + excluded.lost;
+       lost = s.lost + excluded.lost, assumed = s.assumed + excluded.assumed;
 
 -- name: add_failures
 insert into failure as f (tenant, hour, endpoint, model, status_code, code, n, example)
@@ -38,10 +40,10 @@ on conflict (tenant, hour, endpoint, model, status_code, code) do update
    set n = f.n + excluded.n, example = excluded.example;
 
 -- name: read_commitments
--- What today has cost each tenant, what its unfinished requests may still cost, and what the batches
+-- What today has cost each tenant (what has no price: as budgets count it), what its unfinished requests may still cost, and what the batches
 -- of which not all is charged yet cost at most.
 select tenant, sum(spent) as spent, sum(reserved) as reserved, sum(at_openai) as at_openai
-  from (select tenant, paid as spent, 0::numeric as reserved, 0::numeric as at_openai from spending
+  from (select tenant, paid + assumed as spent, 0::numeric as reserved, 0::numeric as at_openai from spending
          where hour >= date_trunc('day', coalesce(%(now)s::timestamptz, now()), 'UTC')
         union all
         select tenant, 0, usd, 0 from reserve
@@ -72,7 +74,8 @@ insert into reserve select tenant, sum(usd) from gone group by tenant having sum
 -- need not be read again. A transaction's hour is that of its start, and none lasts for one.
 with bounds as (select date_trunc('hour', now(), 'UTC') - interval '1 hour' as settled_to)
 select hour < settled_to as settled, settled_to, endpoint, model, min(hour) as first,
-       sum(answers)::bigint as answers, sum(input_tokens)::bigint as input_tokens,
+       sum(answers)::bigint as answers, sum(unpriced)::bigint as unpriced,
+       sum(incomplete)::bigint as incomplete, sum(input_tokens)::bigint as input_tokens,
        sum(cached_tokens)::bigint as cached_tokens, sum(output_tokens)::bigint as output_tokens,
        sum(reasoning_tokens)::bigint as reasoning_tokens, sum(realtime) as realtime,
        sum(paid) as paid, sum(lost) as lost

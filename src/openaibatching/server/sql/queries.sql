@@ -32,12 +32,13 @@ with given as (
 )
 select seq, id, body_id, tenant, endpoint, model, state, attempts, null::int as status_code,
        created_at, null::timestamptz as finished_at, null::text as batch_upstream_id,
-       null::bytea as answer, null::numeric as realtime
+       null::bytea as answer, null::numeric as realtime, null::numeric as paid,
+       null::boolean as incomplete
   from new
 union all
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state), r.status_code, r.created_at, r.finished_at, b.upstream_id,
-       p.answer, p.realtime
+       p.answer, p.realtime, p.paid, p.incomplete
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq and r.finished_at is not null
@@ -47,7 +48,7 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
 -- name: read_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, p.answer, p.realtime
+       b.upstream_id as batch_upstream_id, p.answer, p.realtime, p.paid, p.incomplete
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq and r.finished_at is not null
@@ -61,7 +62,7 @@ select id from request where id = any(%(ids)b::uuid[]) and finished_at is not nu
 -- name: read_finished_requests
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, p.answer, p.realtime
+       b.upstream_id as batch_upstream_id, p.answer, p.realtime, p.paid, p.incomplete
   from request r
   left join batch b on b.id = r.batch_id
   left join payload p on p.seq = r.seq
@@ -333,8 +334,9 @@ returning pg_notify('openaibatching', 'submitted');
 -- answers, each in the order of its own file: rows are locked by `seq`, so neither waits in a circle.
 with given as (
   select * from unnest(%(ids)b::uuid[], %(states)b::text[], %(status_codes)b::int[],
-                       %(upstream_ids)b::text[], %(answers)b::bytea[], %(realtimes)b::numeric[])
-       as t(id, state, status_code, upstream_id, answer, realtime)
+                       %(upstream_ids)b::text[], %(answers)b::bytea[], %(realtimes)b::numeric[],
+                       %(paids)b::numeric[], %(incompletes)b::boolean[])
+       as t(id, state, status_code, upstream_id, answer, realtime, paid, incomplete)
 ), owed as materialized (
   select named.*
     from (select r.seq, given.* from given
@@ -356,9 +358,11 @@ with given as (
                             then coalesce(%(now)s::timestamptz, now()) end
     from owed
    where r.seq = owed.seq
-  returning r.seq, r.state, owed.answer, owed.realtime
+  returning r.seq, r.state, owed.answer, owed.realtime, owed.paid, owed.incomplete
 ), answered as (
-  update payload p set answer = moved.answer, realtime = moved.realtime
+  update payload p
+     set answer = moved.answer, realtime = moved.realtime, paid = moved.paid,
+         incomplete = moved.incomplete
     from moved where p.seq = moved.seq and moved.answer is not null
 )
 select state, count(*) as n from moved group by state;

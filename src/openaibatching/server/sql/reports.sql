@@ -90,6 +90,7 @@ select case when %(by_day)s::boolean then (hour at time zone 'UTC')::date end as
        case when %(by_endpoint)s::boolean then endpoint end as endpoint,
        case when %(by_model)s::boolean then model end as model,
        coalesce(sum(answers), 0)::bigint as answers, coalesce(sum(unpriced), 0)::bigint as unpriced,
+       coalesce(sum(incomplete), 0)::bigint as incomplete,
        coalesce(sum(input_tokens), 0)::bigint as input_tokens,
        coalesce(sum(cached_tokens), 0)::bigint as cached_tokens,
        coalesce(sum(output_tokens), 0)::bigint as output_tokens,

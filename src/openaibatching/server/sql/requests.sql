@@ -21,7 +21,8 @@ select t.id as call, t.previous as id, exists (select from request where request
 -- takes only the first column of a comparison of rows for its end.
 select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, null::bytea as answer, null::numeric as realtime
+       b.upstream_id as batch_upstream_id, null::bytea as answer, null::numeric as realtime,
+       null::numeric as paid, null::boolean as incomplete
   from unnest(%(states)b::text[]) as s(state)
  cross join lateral (
    select * from request

@@ -149,6 +149,8 @@ create table payload (
   body      bytea not null,
   answer    bytea,
   realtime  numeric,                           -- USD of the answer in real time, if the price is known
+  paid      numeric,                           -- and by batch, as it was when the answer came
+  incomplete   boolean,                        -- whether something is charged that is not in there
   traceparent  text                            -- the caller's place in its trace, if it is sampled
 );
 -- Bodies are short-lived and already small: compressing them would cost the door more than
@@ -214,6 +216,7 @@ create table spending (
   model             text not null,
   answers           bigint not null default 0,
   unpriced          bigint not null default 0,  -- of these, answers of models without a known price
+  incomplete        bigint not null default 0,  -- and those whose receipt leaves something out
   input_tokens      bigint not null default 0,
   cached_tokens     bigint not null default 0,  -- among the input
   output_tokens     bigint not null default 0,
@@ -221,6 +224,7 @@ create table spending (
   realtime          numeric not null default 0, -- what the answers would have cost in real time
   paid              numeric not null default 0, -- by batch, with what was paid and lost
   lost              numeric not null default 0, -- of that, for answers that never came
+  assumed           numeric not null default 0, -- what budgets count for tokens without a price
   primary key (tenant, hour, endpoint, model)
 );
 create index spending_by_hour on spending (hour);
