@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import json
+import lzma
 import signal
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +144,41 @@ def test_an_output_that_cannot_be_written(refused: Refused, source: Path, tmp_pa
             assert told.startswith(f"{out} cannot be written: ")
         told = refused(source, "-o", source, "--batch-server-url", url)
         assert told == f"{source} is the input: name another file for the output"
+
+
+LINES = b"".join(json.dumps(input_line(name, "x")).encode() + b"\n" for name in "ab")
+TEXT = LINES.decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (TEXT.encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        (TEXT.encode("utf-16-le"), "is UTF-16, or no text at all: save it as UTF-8"),
+        (TEXT.encode("utf-16-be"), "is UTF-16, or no text at all: save it as UTF-8"),
+        (TEXT.encode("utf-32"), "is UTF-32: save it as UTF-8"),
+        (gzip.compress(LINES), "is compressed by gzip: unpack it first"),
+        (bz2.compress(LINES), "is compressed by bzip2: unpack it first"),
+        (lzma.compress(LINES), "is compressed by xz: unpack it first"),
+        (b"[" + LINES.replace(b"}\n{", b"},\n{") + b"]", "is one JSON array: write one object"),
+        (b"\xef\xbb\xbf\r\n[\n  {}\n]", "is one JSON array: write one object"),
+        (b'{\n  "custom_id": "a"\n}\n', "has JSON over several lines: write one object"),
+    ],
+)
+def test_a_file_that_is_no_lines_of_json(
+    refused: Refused, tmp_path: Path, out: Path, content: bytes, why: str
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(content)
+    assert refused(source, "-o", out).startswith(f"{source} {why}")
+    assert not out.exists()
+
+
+def test_a_zip_archive(refused: Refused, tmp_path: Path, out: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("in.jsonl", LINES)
+    assert refused(source, "-o", out) == f"{source} is a zip archive: unpack it first"
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,26 @@ import pytest
 
 from openaibatching.commands.texts import duration
 from openaibatching.run.answers import read_answer
+from openaibatching.run.hashes import Hashes
 from openaibatching.run.input_file import InputFile
-from openaibatching.run.names import Names
 from openaibatching.run.progress import eta
 from openaibatching.run.rounds import HOLD_S_MAX, HOLD_S_MIN, LINES_MAX, hold_s
 from openaibatching.run.words import State
 from support.run_command import input_line, write_jsonl
 
 
-def test_each_of_many_names_is_found_at_its_line() -> None:
-    names, dice = Names(), random.Random(1)
-    given = [dice.choice([None, f"name-{n}", f"{n}\ud800"]) for n in range(20_000)]
-    assert all(names.add(name) for name in given)
-    assert all(names.find(name) == line for line, name in enumerate(given) if name is not None)
-    assert names.find("another") is None
-    assert [names.add(name) for name in given if name is not None][:3] == [False] * 3
+def test_each_of_many_hashes_is_found_at_its_line() -> None:
+    hashes, dice = Hashes(), random.Random(1)
+    given = [dice.choice([None, dice.getrandbits(64), n]) for n in range(1, 20_000)]
+    assert {hashes.add(hashed) for hashed in given} == {None}
+    assert all(hashes.find(h) == line for line, h in enumerate(given) if h is not None)
+    assert [hashes[line] for line in range(len(given))] == [h or 0 for h in given]
+    assert hashes.find(1 << 63) is None
+    first = next(line for line, h in enumerate(given) if h is not None)
+    assert hashes.add(given[first]) == first
+    assert hashes.find(hashes[first]) == first
+    hashes.prefer(len(given))
+    assert hashes.find(hashes[first]) == len(given)
 
 
 def test_lines_are_taken_in_turns_and_new_ones_first(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ Client code: it needs the official package alone, and imports nothing of the ser
 
     command.py       the command line; what ends how
     words.py         how far a line has come
-    input_file.py    where each line stands in the file, and how far it has come
-    names.py         which line has a custom_id: millions of them in little memory
+    input_file.py    where each line is in the file, and how far it has come
+    input_lines.py   what an input line asks for, and what makes a sample of it. Pure
+    hashes.py        which line has a custom_id or a body: millions of them in little memory
     output_file.py   the answers so far: what is there is not asked again
-    answers.py       what an output line says; what a bad input line is answered. Pure
+    rows.py          which of these answers still stand
+    record.py        what each answer was asked for, in a file beside the output
+    answers.py       what an output line says. Pure
     rounds.py        windows of lines, asked again and again until all are answered
     batch_server.py  the bulk door over HTTP
     progress.py      a bar on a terminal, else a line now and then

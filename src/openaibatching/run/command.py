@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with closing(InputFile(options.input)) as lines:
             lines.index()
             try:
-                asyncio.run(_answer(lines, options.output, url, key))
+                asyncio.run(_answer(lines, options.output, url, key, again=options.again))
             except (KeyboardInterrupt, asyncio.CancelledError):
                 finished = lines.total - lines.unfinished
                 print(
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         prog="openaibatching run",
         description="Send a batch input file to a batch server, and write the answers as they "
         "come, in whatever order. Run it again after an interruption, and it goes on: what is in "
-        "the output file is not asked again.",
+        "the output file is not asked again. Lines with equal bodies are so many samples.",
         epilog="BATCH_SERVER_API_KEY, from the environment only, is the server's key; "
         "BATCH_SERVER_API_KEY_FILE names a file that holds it. The exit "
         "code is 0 if all lines succeeded, 1 if some failed, 2 if the run could not begin or go "
@@ -68,11 +68,15 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, required=True, metavar="out.jsonl",
         help="where the batch output lines are added",
     )  # fmt: skip
+    made.add_argument(
+        "--again", action="store_true",
+        help="ask lines anew that have changed since their response was written, and replace it",
+    )  # fmt: skip
     address.add_to(made)
     return made
 
 
-async def _answer(lines: InputFile, output: Path, url: str, key: str) -> None:
+async def _answer(lines: InputFile, output: Path, url: str, key: str, *, again: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
     with suppress(NotImplementedError):  # Windows
@@ -80,7 +84,11 @@ async def _answer(lines: InputFile, output: Path, url: str, key: str) -> None:
     async with BatchServer(url, key) as server:
         await server.check()
         with closing(OutputFile(output, lines)) as answers, screen(lines.total) as screen_:
-            answers.take_up()
+            if unrecorded := answers.take_up(again=again):
+                screen_.say(
+                    f"{unrecorded:,} responses in {output} have no record of what was asked: "
+                    "they are kept, and what they answer is taken to be unchanged"
+                )
             async with shown(screen_, lines) as progress:
                 await Rounds(server, lines, answers, progress).run()
 

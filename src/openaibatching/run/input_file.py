@@ -1,6 +1,6 @@
 """The input file: where each line stands in it, and how far it has come.
 
-No line is kept, only some 30 bytes about each; a line is read again whenever it is sent.
+No line is kept, only some 40 bytes about each; a line is read again whenever it is sent.
 """
 
 from __future__ import annotations
@@ -11,15 +11,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from openaibatching.commands.words import CannotRun
-from openaibatching.run.answers import BadLine, name_of
-from openaibatching.run.names import Names
+from openaibatching.run.hashes import Hashes
+from openaibatching.run.input_lines import (
+    KIND_BYTES,
+    BadLine,
+    as_sample,
+    read_line,
+    trimmed,
+    wrong_kind,
+    wrong_layout,
+)
 from openaibatching.run.words import OPEN, State
 
-BLANK = b" \t\r\n"
 _TAKEN = 16
 """Added to the state of a line while it is in a window."""
 _FREE_NEW = re.compile(rb"[%c]" % State.NEW)
 _FREE_OPEN = re.compile(rb"[%s]" % bytes(OPEN))
+# Of a custom_id Python's own hash is kept. It is keyed anew for each process: two that it takes for
+# the same stop this run, and not the next one.
+_NAME_BITS = (1 << 64) - 1
 
 
 class InputFile:
@@ -29,7 +39,8 @@ class InputFile:
         """Open the file; nothing is known of its lines yet. Raises CannotRun."""
         self.path = path
         self.counts = [0] * len(State)
-        self._starts, self._states, self._names = array("Q", [0]), bytearray(), Names()
+        self._starts, self._states = array("Q", [0]), bytearray()
+        self._names, self._fingerprints = Hashes(), Hashes()
         self._turn = 0
         if not path.is_file():
             raise CannotRun(f"{path}: no such file")
@@ -43,9 +54,11 @@ class InputFile:
         self._file.close()
 
     def index(self) -> None:
-        """Read the file once. Raises CannotRun if that cannot be done, or if two lines have the
-        same custom_id: OpenAI refuses such a file, and no answer could be told from another."""
+        """Read the file once. Raises CannotRun if that cannot be done, if it is no file of lines of
+        JSON, or if two lines have the same custom_id: OpenAI refuses such a file, and no answer
+        could be told from another."""
         try:
+            self._refuse(wrong_kind(self._file.peek(KIND_BYTES)))
             for text in self._file:
                 self._add(text)
         except OSError as error:
@@ -54,23 +67,37 @@ class InputFile:
     def _cannot_be_read(self, error: OSError) -> CannotRun:
         return CannotRun(f"{self.path} cannot be read: {error.strerror}")
 
-    def _add(self, text: bytes) -> None:
-        state, name = State.NEW, None
+    def _refuse(self, why: str | None) -> None:
+        if why is not None:
+            raise CannotRun(f"{self.path} {why}")
+
+    def _add(self, raw: bytes) -> None:
+        state, name, fingerprint = State.NEW, None, None
+        text = trimmed(raw)
+        if text and not self.total:
+            self._refuse(wrong_layout(text))
         try:
-            if text.strip(BLANK):
-                name = name_of(text)
+            if text:
+                asked = read_line(text)
+                name, fingerprint = asked.name, asked.fingerprint
             else:
                 state = State.BLANK
         except BadLine:
             state = State.BAD
-        if not self._names.add(name):
+        if self._names.add(None if name is None else hash(name) & _NAME_BITS) is not None:
             number = len(self._states) + 1
             raise CannotRun(
                 f"{self.path}, line {number}: the custom_id {name!r} stands there twice"
             )
-        self._starts.append(self._starts[-1] + len(text))
+        self._fingerprints.add(fingerprint)
+        self._starts.append(self._starts[-1] + len(raw))
         self._states.append(state)
         self.counts[state] += 1
+
+    @property
+    def count(self) -> int:
+        """How many lines there are, blank ones included."""
+        return len(self._states)
 
     @property
     def total(self) -> int:
@@ -84,7 +111,19 @@ class InputFile:
 
     def find(self, name: str) -> int | None:
         """The line with that custom_id."""
-        return self._names.find(name)
+        return self._names.find(hash(name) & _NAME_BITS)
+
+    def fingerprint(self, line: int) -> int:
+        """Of what the line asks for: another one when its body, url or idempotency_key changes."""
+        return self._fingerprints[line]
+
+    def is_sample(self, line: int) -> bool:
+        """Whether another line stands for its body; of equal bodies, the first does."""
+        return self._fingerprints.find(self._fingerprints[line]) != line
+
+    def is_plain(self, line: int) -> None:
+        """Have this line stand for its body: it has been asked as the body alone."""
+        self._fingerprints.prefer(line)
 
     def state(self, line: int) -> State:
         """How far it has come."""
@@ -107,13 +146,18 @@ class InputFile:
             raise self._cannot_be_read(error) from None
         if len(text) != size:
             raise CannotRun(f"{self.path} was cut off while it was being sent")
-        return text.strip(BLANK)
+        return trimmed(text)
+
+    def request(self, line: int) -> bytes:
+        """What is sent for it: its bytes, with a name if it is a sample."""
+        text = self.read(line)
+        return as_sample(text) if self.is_sample(line) else text
 
     def bad_lines(self) -> Iterator[tuple[int, BadLine]]:
         """Those that ask for nothing, in their order, with what is wrong with them."""
         for found in re.finditer(rb"[%c]" % State.BAD, bytes(self._states)):
             try:
-                name_of(self.read(found.start()))
+                read_line(self.read(found.start()))
             except BadLine as error:
                 yield found.start(), error
 

@@ -1,19 +1,27 @@
 """The output file: answers are added to it as they come, and those that are there are final.
 
-So a run that was interrupted, in whatever way, goes on from it, and needs nothing else.
+So a run that was interrupted, in whatever way, goes on from it. The file beside it (record.py) says
+what each answer was asked for.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from openaibatching.commands.words import CannotRun
 from openaibatching.run.answers import START, Answer, read_answer
 from openaibatching.run.input_file import InputFile
+from openaibatching.run.record import Entry, Record
+from openaibatching.run.rows import Rows
 from openaibatching.run.words import State
+
+RECORDED_AT_ONCE = 1000
+NEW = ".new"
 
 
 class OutputFile:
@@ -22,10 +30,11 @@ class OutputFile:
     def __init__(self, path: Path, lines: InputFile) -> None:
         """Open or make it. Raises CannotRun."""
         self.path, self._lines = path, lines
+        self._record = Record(path)
         try:
             if path.exists() and path.samefile(lines.path):
                 raise CannotRun(f"{path} is the input: name another file for the output")
-            self._file = path.open("a+b")
+            self._file: BinaryIO = path.open("a+b")
         except OSError as error:
             raise self._cannot_be_written(error) from None
 
@@ -33,80 +42,119 @@ class OutputFile:
         """Let go of the file, when all is on the disk."""
         try:
             with self._file:
+                self._record.close()
                 self._file.flush()
                 os.fsync(self._file.fileno())
         except OSError as error:
             raise self._cannot_be_written(error) from None
 
-    def take_up(self) -> None:
-        """Move the lines whose answers are there, and answer the bad ones.
+    def take_up(self, *, again: bool = False) -> int:
+        """Move the lines whose answers are there, and answer the bad ones; how many answers have
+        no record of what they were asked for. `again`: lines that have changed are asked anew.
 
-        Raises CannotRun if another run writes into the file, or there is anything in it but
-        answers to these lines: nobody's file is harmed by mistake.
+        Raises CannotRun, and leaves the file as it is, if another run writes into it, if there is
+        anything in it but answers to these lines, or if lines have changed.
         """
         try:
             _lock(self._file, self.path)
-            self._answer_bad_lines(self._take_up_lines())
+            if not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+                raise _written_by_another(self.path)  # which has put a new file in its place
+            rows, stand, size = self._judge(again=again)
+            if all(stand):
+                self._file.truncate(size)  # without half a line at the end
+            else:
+                self._rewrite(stand)
+            if not stand:
+                self._record.clear()
+            elif rows.unrecorded:
+                self._take_into_record()
+            self._answer_bad_lines(rows)
         except OSError as error:
             raise self._cannot_be_written(error) from None
+        return rows.unrecorded
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Write these, so that they are there whatever happens to this process."""
-        self._write(answer.text for answer in answers)
-
-    def _write(self, lines: Iterable[bytes]) -> None:
+        answers = list(answers)
         try:
-            self._file.write(b"".join(part for line in lines for part in (line, b"\n")))
-            self._file.flush()
+            self._record.add(self._entry(answer) for answer in answers)
+            self._write(answer.text for answer in answers)
         except OSError as error:
             raise self._cannot_be_written(error) from None
+
+    def _write(self, lines: Iterable[bytes]) -> None:
+        self._file.write(b"".join(part for line in lines for part in (line, b"\n")))
+        self._file.flush()
 
     def _cannot_be_written(self, error: OSError) -> CannotRun:
         return CannotRun(f"{self.path} cannot be written: {error.strerror}")
 
-    def _take_up_lines(self) -> int:
-        """Read what is there, and cut off half a line at its end; how many bad lines it answers."""
-        bad_ones, whole = 0, 0
+    def _entry(self, answer: Answer) -> Entry:
+        line = None if answer.name is None else self._lines.find(answer.name)
+        assert line is not None
+        assert answer.name is not None
+        return Entry(answer.name, self._lines.fingerprint(line), self._lines.is_sample(line))
+
+    def _judge(self, *, again: bool) -> tuple[Rows, bytearray, int]:
+        """The rows that are there, which of them stand, and where the last whole one ends."""
+        rows = Rows(self.path, self._lines, self._record.read(self._lines), again=again)
+        stand, size = bytearray(), 0
         self._file.seek(0)
-        for number, text in enumerate(self._file, 1):
+        for text in self._file:
             if not text.endswith(b"\n"):
                 if not text.startswith(START[: len(text)]):
-                    raise self._not_ours(number)
+                    raise rows.not_ours(len(stand) + 1)
                 break
-            bad_ones += self._take_up_line(number, text.rstrip(b"\n"))
-            whole += len(text)
-        self._file.truncate(whole)
-        return bad_ones
+            stand.append(rows.stands(text[:-1]))
+            size += len(text)
+        rows.refuse()
+        return rows, stand, size
 
-    def _take_up_line(self, number: int, text: bytes) -> bool:
-        """Whether it is the answer to a bad line, which has no name."""
+    def _rewrite(self, stand: bytearray) -> None:
+        """Have only those rows in the file that stand: at once, whenever this process ends."""
+        real = self.path.resolve()
+        path = real.with_name(real.name + NEW)
+        file: BinaryIO = path.open("a+b")
         try:
-            answer = read_answer(text)
-        except ValueError:
-            raise self._not_ours(number) from None
-        if answer.name is None:
-            return True
-        line = self._lines.find(answer.name)
-        if line is None:
-            raise CannotRun(
-                f"{self.path}, line {number}, answers {answer.name!r}, which {self._lines.path} "
-                "does not ask: name another file"
-            )
-        if answer.state not in (State.DONE, State.FAILED):
-            raise self._not_ours(number)
-        self._lines.move(line, answer.state)
-        return False
+            _lock(file, self.path)
+            file.truncate(0)
+            self._file.seek(0)
+            for stands, text in zip(stand, self._file, strict=False):
+                if stands:
+                    file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            shutil.copymode(real, path)
+            if os.name == "nt":  # an open file cannot be replaced there
+                self._file.close()
+            path.replace(real)
+        except BaseException:
+            file.close()
+            with suppress(OSError):
+                path.unlink()
+            raise
+        self._file.close()
+        self._file = file
 
-    def _not_ours(self, number: int) -> CannotRun:
-        return CannotRun(
-            f"{self.path}, line {number}, is no final batch output line: name another file"
-        )
+    def _take_into_record(self) -> None:
+        """Record for what the rows were asked: for what their lines ask now, as far as is known."""
+        entries: list[Entry] = []
+        for answer in self._rows():
+            if answer.name is not None:
+                entries.append(self._entry(answer))
+            if len(entries) == RECORDED_AT_ONCE:
+                self._record.add(entries)
+                entries.clear()
+        self._record.add(entries)
 
-    def _answer_bad_lines(self, answered: int) -> None:
-        """All but the first so many, which were by an earlier run; they stand in their order."""
-        for place, (line, error) in enumerate(self._lines.bad_lines()):
-            if place >= answered:
-                self._file.write(error.answer(line + 1) + b"\n")
+    def _rows(self) -> Iterator[Answer]:
+        self._file.seek(0)
+        for text in self._file:
+            yield read_answer(text[:-1])
+
+    def _answer_bad_lines(self, rows: Rows) -> None:
+        for line, text in rows.bad_answers_left():
+            self._file.write(text + b"\n")
             self._lines.move(line, State.FAILED)
         self._file.flush()
 
@@ -120,6 +168,10 @@ def _lock(file: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise CannotRun(f"{path} is being written by another run") from None
+        raise _written_by_another(path) from None
     except OSError:  # a network drive without locks
         return
+
+
+def _written_by_another(path: Path) -> CannotRun:
+    return CannotRun(f"{path} is being written by another run")

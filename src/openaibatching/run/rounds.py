@@ -14,9 +14,10 @@ from time import monotonic
 
 from openaibatching.client.waiting import Hold
 from openaibatching.commands.words import Away, CannotRun
-from openaibatching.run.answers import Answer, name_of, read_answer
+from openaibatching.run.answers import Answer, read_answer
 from openaibatching.run.batch_server import BatchServer
 from openaibatching.run.input_file import InputFile
+from openaibatching.run.input_lines import read_line
 from openaibatching.run.output_file import OutputFile
 from openaibatching.run.progress import Progress
 from openaibatching.run.words import OPEN, State
@@ -101,7 +102,7 @@ class Rounds:
         parts: list[bytes] = []
         size = 0
         for line in window:
-            text = self._lines.read(line)
+            text = self._lines.request(line)
             parts += (text, b"\n")
             size += len(text)
             if size >= CHUNK_BYTES:
@@ -137,7 +138,9 @@ class _Reading:
             self._lines.move(line, answer.state)
             if answer.state not in OPEN:
                 known = answer.name is not None
-                final.append(answer if known else answer.named(name_of(self._lines.read(line))))
+                final.append(
+                    answer if known else answer.named(read_line(self._lines.read(line)).name)
+                )
         return final
 
     def _line_of(self, answer: Answer) -> int:
