@@ -1,6 +1,6 @@
 """The input file: where each line stands in it, and how far it has come.
 
-No line is kept, only some 40 bytes about each; a line is read again whenever it is sent.
+No line is kept, only some 45 bytes about each; a line is read again whenever it is sent.
 """
 
 from __future__ import annotations

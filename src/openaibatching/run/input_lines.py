@@ -75,9 +75,17 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-# A number is its text behind a NUL: `1` and `1.0` are two requests, and Python refuses integers of
-# thousands of digits.
-_number = "\0".__add__
+class _Number(str):
+    """A number as its text behind a NUL: `1` and `1.0` are two requests, and Python refuses
+    integers of thousands of digits."""
+
+    __slots__ = ()
+
+
+def _number(text: str) -> _Number:
+    return _Number("\0" + text)
+
+
 _decoder = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=_constant)
 
 
@@ -114,7 +122,7 @@ def read_line(text: bytes) -> Asked:
     if not isinstance(value, dict):
         raise BadLine("The line must be a JSON object.", "invalid_json")
     name = value.get("custom_id")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or isinstance(name, _Number):
         raise BadLine(
             "Missing required parameter: 'custom_id' (a text).",
             "missing_required_parameter",
