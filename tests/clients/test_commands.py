@@ -95,6 +95,21 @@ def test_requests_are_listed_newest_first(patient_server: BatchServer, commands:
     assert [row["id"] for row in commands.table("requests", "--after", ids[1])] == [ids[0]]
 
 
+def test_what_a_key_names_is_listed_and_so_is_what_names_no_model(
+    patient_server: BatchServer, commands: Commands
+) -> None:
+    with patient_server.client() as client:
+        for key in ("one", "two"):
+            headers = {"Idempotency-Key": key}
+            client.moderations.create(input="by key", extra_headers=headers)
+    [found] = commands.table("requests", "list", "--key", "one")
+    assert (found["endpoint"], found["model"]) == ("/v1/moderations", "")
+    assert len(commands.table("requests")) == 2
+    assert commands.table("requests", "list", "--key", "three") == []
+    assert "/v1/moderations" in commands("requests", "show", found["id"])
+    assert "/v1/moderations" in commands("status")
+
+
 def test_where_there_is_none_only_the_headings_are_printed(
     patient_server: BatchServer, commands: Commands
 ) -> None:

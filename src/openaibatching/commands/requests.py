@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     words = command.add_words(made)
     listed = command.add_list(words, list_)
     listed.add_argument("--status", choices=STATUSES, help="only those")
+    listed.add_argument("--key", help="only those that this Idempotency-Key names")
     shown = words.add_parser("show", help="one's whole story: its events, its answer or error")
     shown.add_argument("id", metavar="ID", help="batchreq_…, or OpenAI's id")
     command.asks(shown, show)
@@ -51,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
 
 def list_(server: Server, options: argparse.Namespace) -> int:
     """The requests, newest first."""
-    return command.show_list(server, options, "/requests", table, status=options.status)
+    return command.show_list(
+        server, options, "/requests", table, status=options.status, idempotency_key=options.key
+    )
 
 
 def table(requests: Sequence[dict[str, Any]]) -> Table:
