@@ -56,6 +56,9 @@ async def test_a_budget_keeps_out_what_it_cannot_count_and_says_how_to_let_it_in
     assert (await door.client.post(CHAT, json=chat("this much"))).status_code == 202
     free = {"input": "the default model of moderations is free"}
     assert (await door.client.post("/v1/moderations", json=free)).status_code == 202
+    prompt = {"prompt": {"id": "pmpt_0"}, "input": "of a model that only OpenAI knows"}
+    reply = await door.client.post(RESPONSES, json=prompt)
+    assert "stored prompt" in refused(reply, 429, "budget_exceeded", None)
     lines = [
         {"custom_id": model, "method": "POST", "url": CHAT, "body": chat("in bulk", model)}
         for model in (UNLISTED, "gpt-4o")

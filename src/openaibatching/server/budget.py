@@ -16,7 +16,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from openaibatching.server import ceiling, money, prices
-from openaibatching.server.call import CHAT, COMPLETIONS, RESPONSES
+from openaibatching.server.call import CHAT, COMPLETIONS, MODERATIONS, RESPONSES
 from openaibatching.server.config import ALL_TENANTS, Settings
 from openaibatching.server.db import Database
 from openaibatching.server.errors import BudgetExceeded, Refusal
@@ -84,8 +84,10 @@ class Budget:
         return replace(call, estimate=self.estimate(call), usd_most=most, parsed=None)
 
     def _price(self, call: Call) -> prices.Price | None:
-        # Nameless calls are moderations, which are free, or have a stored prompt that names one.
-        return prices.FREE if call.model == NO_MODEL else self._prices.of(call.model)
+        if call.model != NO_MODEL:
+            return self._prices.of(call.model)
+        # Moderations are free by default; a stored prompt may name the most expensive model.
+        return prices.FREE if call.endpoint == MODERATIONS else None
 
     def _unknown(self, call: Call) -> bool:
         """Whether the call is refused because a budget cannot count it."""
@@ -105,10 +107,10 @@ class Budget:
 
     def _said(self, call: Call) -> str:
         if self._unknown(call):
+            model = f"the model '{call.model}'" if call.model else "a stored prompt without 'model'"
             return (
-                f"No price is known for the model '{call.model}', so the budget cannot count this "
-                "call. BATCH_BUDGET_UNPRICED decides: refuse (as now), allow, or USD a million "
-                "tokens."
+                f"No price is known for {model}, so the budget cannot count this call. "
+                "BATCH_BUDGET_UNPRICED decides: refuse (as now), allow, or USD a million tokens."
             )
         name = call.tenant if call.tenant in self.limits else ALL_TENANTS
         whose = f"of tenant '{name}'" if name else "of this service"
