@@ -201,3 +201,10 @@ def test_json_is_shown_with_its_numbers_as_they_were_written() -> None:
     assert shown.splitlines()[1:3] == ['  "a": 1.00,', '  "b": 12345678901234567890123,']
     assert tales.text(body[:8], len(body)) == '{"a":1.0'
     assert tales.text(b"\xff", 1) == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_others_who_may_use_the_account_are_told() -> None:
+    limit = {"told": 90_000, "kept": 22_500, "others": True}
+    said = told(busy(queue=[group(reason="token_limit", detail="Others.", token_limit=limit)]))
+    assert said.troubles[0].why == "Others."
+    assert "more is sent with each batch" in text(said.troubles[0].do)

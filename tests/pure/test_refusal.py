@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from openaibatching.server.refusal import Again, Culprits, Halve, TokenLimit, judge
 
 
@@ -48,6 +50,32 @@ def test_a_token_limit_is_read_from_the_message() -> None:
     error = {"code": "token_limit_exceeded", "message": message, "line": None}
     assert judge(reasons(error), 10) == TokenLimit(900_000)
     assert judge(reasons({"code": "token_limit_exceeded"}), 1) == TokenLimit(None)
+
+
+AZURE = (
+    "The number of enqueued tokens has surpassed the configured limit of 30K for the "
+    "deployment 'gpt-4o-batch'."
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Limit: 90,000 enqueued tokens. Please try again once …", 90_000),
+        ("Limit: 5000000", 5_000_000),
+        (AZURE, 30_000),
+        ("Limit: " + "9" * 400, 4 * 10**18),
+        ("… has surpassed the configured limit of 1.35M for the deployment 'X'", 1_350_000),
+        ("… the configured limit of 15B for …", 15_000_000_000),
+        ("You are above your limit.", None),
+        (None, None),
+    ],
+)
+def test_a_token_limit_is_read_as_openai_and_azure_write_it(
+    message: str | None, told: int | None
+) -> None:
+    error = {"code": "token_limit_exceeded", "message": message}
+    assert judge(reasons(error), 3) == TokenLimit(told)
 
 
 def test_trouble_of_the_account_or_the_file_is_no_requests_fault() -> None:

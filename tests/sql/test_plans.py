@@ -207,8 +207,8 @@ GROUP = {"endpoint": "/v1/responses", "model": "m1"}
     [
         ("list_groups", {"now": None, "held_back": []}, 100),
         ("oldest_queued", {}, 100),
-        ("measure_queue", GROUP | {"limit": 1000, "held_back": []}, 1000),
-        ("read_queue", GROUP | {"limit": 500, "held_back": []}, 3 * 500),
+        ("measure_queue", GROUP | {"limit": 1000, "held_back": [], "now": None}, 1000),
+        ("read_queue", GROUP | {"limit": 500, "held_back": [], "now": None}, 3 * 500),
         ("read_tally", {}, 100),
         (
             "list_requests",

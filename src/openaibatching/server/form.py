@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from openaibatching.server import counted, journal, money, store
+from openaibatching.server import counted, journal, lone, model_limits, money, store
 from openaibatching.server.config import (
     ALL_TENANTS,
     UPSTREAM_CREATES_PER_HOUR,
@@ -23,10 +23,14 @@ from openaibatching.server.model import Queued
 
 log = journal.get()
 
+LIMIT_SHARE = 0.95
+"""So much of a token limit our estimates may fill: they are about right; a refusal costs time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a batch may hold. `tokens_free` is what the model's enqueued-token limit leaves.
+    """What a batch may hold. `tokens_free` is what the model's enqueued-token limit leaves, in
+    tokens as they are estimated at the door.
 
     `alone` says that none of the model's batches is upstream: then one request is sent even
     if our estimate says that it does not fit, because only OpenAI knows.
@@ -124,24 +128,40 @@ async def _form(ctx: Context, group: store.Group, held_back: set[str]) -> bool:
             bytes=settings.batch_bytes_max,
             linger=timedelta(seconds=settings.batch_linger_s),
         )
-        if group.token_limit is not None:
+        enqueued = 0
+        lone_due = group.lone_at is not None and group.lone_at <= group.now
+        if group.token_limit is not None or lone_due:
             enqueued = await store.enqueued_tokens(conn, group.model)
-            limits = Limits(
-                limits.requests,
-                limits.bytes,
-                limits.linger,
-                tokens_free=group.token_limit - enqueued,
-                alone=enqueued == 0,
-            )
-        waited = limits.linger if group.flushed else group.now - group.queued_at
-        if waited < limits.linger and not _full(
-            await store.measure_queue(conn, group, held_back, limits.requests), limits
-        ):
-            return False
-        queue = await store.read_queue(conn, group, held_back, limits.requests)
-        seqs = await asyncio.to_thread(choose, queue, limits, waited)
+            limits = _with_tokens(limits, group, enqueued)
+        seqs: Sequence[int] = ()
+        if not (lone_due and group.lone_at and group.now - group.lone_at > lone.PATIENCE):
+            seqs = await _next(ctx, conn, group, held_back, limits)
+        if not seqs and lone_due and enqueued == 0:
+            seq = await model_limits.find_lone(conn, group, held_back, ctx.now())
+            seqs = () if seq is None else (seq,)
         requests = await store.claim(conn, group, seqs) if seqs else 0
     if requests:
         counted.QUEUE_WAIT.observe((group.now - group.queued_at).total_seconds())
         log.info("batch_formed", model=group.model, endpoint=group.endpoint, requests=requests)
     return requests > 0
+
+
+def _with_tokens(limits: Limits, group: store.Group, enqueued: int) -> Limits:
+    """These limits, with what the model's token limit leaves beside its `enqueued` tokens."""
+    free = None
+    if group.token_limit is not None:
+        free = int((group.token_limit * LIMIT_SHARE - enqueued) / group.token_factor)
+    return replace(limits, tokens_free=free, alone=enqueued == 0)
+
+
+async def _next(
+    ctx: Context, conn: Connection, group: store.Group, held_back: set[str], limits: Limits
+) -> Sequence[int]:
+    """The seqs of the group's next batch, without those requests that have to go alone."""
+    waited = limits.linger if group.flushed else group.now - group.queued_at
+    if waited < limits.linger and not _full(
+        await store.measure_queue(conn, group, held_back, limits.requests, ctx.now()), limits
+    ):
+        return ()
+    queue = await store.read_queue(conn, group, held_back, limits.requests, ctx.now())
+    return await asyncio.to_thread(choose, queue, limits, waited)

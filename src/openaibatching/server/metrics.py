@@ -52,7 +52,7 @@ class Look:
     oldest_queued_s: float = 0.0
     stuck: Sequence[Stuck] = ()
     creates_last_hour: int = 0
-    token_limits: Mapping[str, int] = field(default_factory=dict)
+    token_limits: Sequence[tuple[str, int | None, int | None]] = ()
     spending: Sequence[SpendingSum] = ()
     failures: Sequence[FailureSum] = ()
     budgets: Mapping[str, Budgeted] = field(default_factory=dict)
@@ -93,9 +93,15 @@ def _now(look: Look) -> Iterable[Metric]:
     )
     yield _labelled(
         "openaibatching_token_limit",
-        "The enqueued-token limit that is kept, learned from OpenAI, by model.",
+        "The enqueued-token limit that OpenAI told, by model.",
         "model",
-        look.token_limits,
+        {model: told for model, told, _ in look.token_limits if told is not None},
+    )
+    yield _labelled(
+        "openaibatching_token_limit_guess",
+        "What is kept for now because OpenAI refuses batches below its own limit, by model.",
+        "model",
+        {model: guess for model, _, guess in look.token_limits if guess is not None},
     )
 
 

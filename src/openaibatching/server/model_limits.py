@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
+
+from psycopg.rows import class_row
 
 from openaibatching.server.db import Connection, execute, value
-from openaibatching.server.model import Batch
+from openaibatching.server.model import Batch, Result
+from openaibatching.server.store import Group
 
 
 async def hold_model(
@@ -17,16 +24,88 @@ async def hold_model(
 
 
 async def learn_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> None:
-    """Keep the enqueued-token limit that OpenAI told. The model is held already."""
+    """Keep the enqueued-token limit that OpenAI told."""
     await execute(conn, "learn_limit", {"model": model, "tokens": tokens, "now": now})
 
 
-async def lower_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> None:
-    """Keep below this for now, because more was refused. The model is held already."""
-    await execute(conn, "lower_limit", {"model": model, "tokens": tokens, "now": now})
+async def lower_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> int:
+    """Keep below this for now, because more was refused. How often in a row that happened."""
+    params = {"model": model, "tokens": tokens, "now": now}
+    return cast("int", await value(conn, "lower_limit", params))
 
 
-async def raise_limit(conn: Connection, batch: Batch) -> bool:
-    """Whether OpenAI has now taken a batch above the limit, which then is no longer below it."""
-    params = {"model": batch.model, "tokens": batch.tokens}
-    return await value(conn, "raise_limit", params) is not None
+async def count_refusal(conn: Connection, model: str) -> int | None:
+    """How often in a row the model's batches were refused; None if the last one was taken."""
+    return cast("int | None", await value(conn, "count_refusal", {"model": model}))
+
+
+async def raise_limit(conn: Connection, batch: Batch, now: datetime | None) -> int | None:
+    """OpenAI has taken the batch: the limit that is kept now; None if that changes nothing."""
+    params = {"model": batch.model, "id": batch.id, "now": now}
+    await execute(conn, "free_lone", params)
+    return cast("int | None", await value(conn, "raise_limit", params))
+
+
+async def weigh(conn: Connection, batch: Batch) -> tuple[int, int]:
+    """(input tokens of the batch, those of the model's batches that OpenAI has)."""
+    row = await (await execute(conn, "weigh_batch", {"id": batch.id})).fetchone()
+    assert row is not None
+    tokens, others = row
+    return tokens, others
+
+
+SAMPLE = 100
+"""Answers out of a part that teach how many tokens their calls really had."""
+
+
+async def learn_rate(conn: Connection, batch: Batch, rows: Sequence[Result]) -> None:
+    """Compare what OpenAI counted for these answers with the estimates of their calls."""
+    sample = [row for row in rows if row.state == "completed" and row.tokens.input > 0][:SAMPLE]
+    if sample:
+        params = {
+            "endpoint": batch.endpoint,
+            "model": batch.model,
+            "ids": [row.id for row in sample],
+            "counted": sum(row.tokens.input for row in sample),
+        }
+        await execute(conn, "learn_rate", params)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that was refused alone `refusals` times, first at `since`, and what it is."""
+
+    refusals: int
+    since: datetime
+    now: datetime
+    estimate: int
+    body: bytes
+
+
+async def refuse_alone(conn: Connection, id_: uuid.UUID, now: datetime | None) -> Refused:
+    """Count that OpenAI refused the request as the only one."""
+    cur = await execute(conn, "refuse_alone", {"id": id_, "now": now}, class_row(Refused))
+    found: Refused | None = await cur.fetchone()
+    assert found is not None
+    return found
+
+
+async def defer_request(
+    conn: Connection, id_: uuid.UUID, wait_s: float, now: datetime | None
+) -> None:
+    """Send it not before `wait_s` seconds have passed, and alone."""
+    params = {"id": id_, "wait": timedelta(seconds=wait_s), "now": now}
+    await execute(conn, "defer_request", params)
+
+
+async def find_lone(
+    conn: Connection, group: Group, held_back: Collection[str], now: datetime | None
+) -> int | None:
+    """The seq of a request of the group that has to go alone, and may go now."""
+    params = {
+        "endpoint": group.endpoint,
+        "model": group.model,
+        "held_back": list(held_back),
+        "now": now,
+    }
+    return cast("int | None", await value(conn, "find_lone", params))

@@ -122,6 +122,12 @@ def _array(members: dict[str, Schema], description: str) -> Schema:
     return {"type": "array", "items": object_(members, description)}
 
 
+_LIMIT = (
+    "Of enqueued tokens. `told`: by OpenAI, null if it gave no number; `kept`: by us; `others`: "
+    "OpenAI refuses batches below `told`, so others may be using the account; `kept` is a guess."
+)
+
+
 def schemas() -> dict[str, Schema]:
     """What bodies look like."""
     ends = {"first_id": or_null("string"), "last_id": or_null("string")}
@@ -170,6 +176,7 @@ def _stats() -> Schema:
         },
         "until": or_null("integer"),
         "detail": _TEXT,
+        "token_limit": or_null("object", description=_LIMIT),
     }
     failure: dict[str, Schema] = {
         "status_code": _COUNT,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from openaibatching.server.limit_text import told_limit
+
 
 class Reason(msgspec.Struct):
     """One of the errors of a failed batch; every member may be missing. `line` counts from 1."""
@@ -48,7 +50,6 @@ class Halve:
 Verdict = Culprits | TokenLimit | Again | Halve
 
 _CODE = re.compile(r"[a-z0-9_.]{1,64}")
-_LIMIT = re.compile(r"Limit:\s*([\d,]+)")
 
 # Parameters of the batch, not of a line: no half of it would fare better.
 _OF_ALL = ("endpoint", "completion_window")
@@ -61,8 +62,7 @@ def judge(errors: bytes | None, requests: int) -> Verdict:
     reasons = _read(errors)
     for reason in reasons:
         if reason.code == "token_limit_exceeded":
-            found = _LIMIT.search(reason.message or "")
-            return TokenLimit(int(found[1].replace(",", "")) if found else None)
+            return TokenLimit(told_limit(reason.message))
         if reason.code in _ACCOUNT or reason.kind == "upload":
             return Again(account=True)
         if _file_missing(reason):

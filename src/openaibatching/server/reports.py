@@ -27,9 +27,9 @@ async def read_tally(conn: Connection) -> dict[tuple[str, str], int]:
     return {(what, state): n for what, state, n in rows}
 
 
-async def token_limits(conn: Connection) -> dict[str, int]:
-    """{model: the enqueued-token limit that is kept now}."""
-    return dict(await (await execute(conn, "token_limits", {})).fetchall())
+async def token_limits(conn: Connection) -> list[tuple[str, int | None, int | None]]:
+    """(model, its enqueued-token limit as OpenAI told it, what is kept below that for now)."""
+    return await (await execute(conn, "token_limits", {})).fetchall()
 
 
 async def oldest_queued_s(conn: Connection) -> float:
@@ -50,7 +50,8 @@ class QueueRow:
     """What a tenant has queued of one endpoint and model, and what may hold it up.
 
     `queued_at` is when its oldest request came; `enqueued` are the model's tokens at OpenAI, of
-    all tenants, and `token_limit` what it takes at once, if that is known.
+    all tenants, `token_limit_told` what it takes at once by its own word, if that is known, and
+    `token_limit` what is kept: less if `guessed`, since OpenAI has refused batches below it.
     """
 
     endpoint: str
@@ -61,6 +62,8 @@ class QueueRow:
     held_until: datetime | None
     held_for: str | None
     token_limit: int | None
+    token_limit_told: int | None
+    guessed: bool
     enqueued: int
 
 

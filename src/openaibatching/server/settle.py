@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from openaibatching.server import journal, money, receipts, reports, store
+from openaibatching.server import journal, model_limits, money, receipts, reports, store
 from openaibatching.server.context import Context
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import DatabaseUnavailable
@@ -29,6 +29,7 @@ async def finish(
     spent = receipts.spent(rows, tenants, ctx.settings.unpriced_usd_mtok)
     await money.add_spending(conn, batch, spent, ctx.now())
     await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
+    await model_limits.learn_rate(conn, batch, rows)
 
 
 async def trace(ctx: Context, rows: Sequence[Result]) -> None:

@@ -51,13 +51,35 @@ def queue(row: QueueRow, pace: Pace, forecast: Forecast, now: datetime) -> dict[
         "reason": reason,
         "until": unix(until),
         "detail": detail,
+        "token_limit": _token_limit(row),
     }
+
+
+def _token_limit(row: QueueRow) -> dict[str, Any] | None:
+    """OpenAI's number, and what is kept; None if nothing is known."""
+    if row.token_limit is None:
+        return None
+    return {"told": row.token_limit_told, "kept": row.token_limit, "others": row.guessed}
+
+
+def _others(row: QueueRow) -> str:
+    """Why less is kept than OpenAI told."""
+    told = "OpenAI refuses our batches for their enqueued tokens and tells no limit"
+    if row.token_limit_told is not None:
+        told = (
+            f"OpenAI told a limit of {row.token_limit_told:,} enqueued tokens; our batches are "
+            "refused below that"
+        )
+    kept = f"We try again with at most {row.token_limit:,} at once."
+    return f"{told}: others may be using this account. {kept}"
 
 
 def _why(
     row: QueueRow, pace: Pace, forecast: Forecast, now: datetime
 ) -> tuple[str, datetime | None, str]:
     if row.held_until is not None and row.held_until > now:
+        if row.guessed:
+            return "token_limit", row.held_until, _others(row)
         why = row.held_for or "without a code"
         said = f"OpenAI refused the model's last batch ({why}); another is sent then."
         return "held", row.held_until, said
@@ -67,6 +89,9 @@ def _why(
     if pace.creates >= UPSTREAM_CREATES_PER_HOUR:
         said = f"OpenAI takes {UPSTREAM_CREATES_PER_HOUR:,} batches an hour; these were made."
         return "creations_full", None, said
+    if row.queued_at > now:
+        said = "OpenAI refused it alone for its enqueued tokens: it is sent again, alone, then."
+        return "token_limit", row.queued_at, said
     due = row.queued_at + pace.linger
     if due > now and not row.flushed:
         return "lingering", due, "It waits for company until its batch is sent."
@@ -75,6 +100,8 @@ def _why(
             "What is at OpenAI may use up today's budget (BATCH_BUDGET_USD_DAY): it is sent when "
             "what that costs is known."
         )  # fmt: skip
+    if row.guessed and row.enqueued > 0:
+        return "token_limit", _first_end(forecast, now, row.model), _others(row)
     if row.token_limit is not None and row.enqueued > 0:
         said = (
             f"OpenAI takes {row.token_limit:,} tokens of this model at once, and has "

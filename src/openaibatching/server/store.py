@@ -149,13 +149,16 @@ async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
 @dataclass(frozen=True, slots=True)
 class Group:
     """An (endpoint, model) with queued requests. `queued_at` is that of the oldest one; `flushed`:
-    it shall not wait for company."""
+    it shall not wait for company; `lone_at`: since when a request of the model may go that has to
+    go alone. What is estimated of it counts `token_factor` times towards `token_limit`."""
 
     endpoint: str
     model: str
     queued_at: datetime
     flushed: bool
     token_limit: int | None
+    token_factor: float
+    lone_at: datetime | None
     now: datetime
 
 
@@ -185,29 +188,32 @@ class Measure:
 
 
 async def measure_queue(
-    conn: Connection, group: Group, held_back: Collection[str], limit: int
+    conn: Connection, group: Group, held_back: Collection[str], limit: int, now: datetime | None
 ) -> Measure:
     """The size of the group's queue, or of `limit` requests of it."""
-    params = _of(group, held_back, limit)
+    params = _of(group, held_back, limit, now)
     row = await (await execute(conn, "measure_queue", params)).fetchone()
     assert row is not None
     return Measure(*row)
 
 
-def _of(group: Group, held_back: Collection[str], limit: int) -> dict[str, Any]:
+def _of(
+    group: Group, held_back: Collection[str], limit: int, now: datetime | None
+) -> dict[str, Any]:
     return {
         "endpoint": group.endpoint,
         "model": group.model,
         "held_back": list(held_back),
         "limit": limit,
+        "now": now,
     }
 
 
 async def read_queue(
-    conn: Connection, group: Group, held_back: Collection[str], limit: int
+    conn: Connection, group: Group, held_back: Collection[str], limit: int, now: datetime | None
 ) -> list[Queued]:
     """The group's next `limit` requests: each tenant's oldest, in fair turns."""
-    params = _of(group, held_back, limit)
+    params = _of(group, held_back, limit, now)
     cur = await execute(conn, "read_queue", params, struct_row(Queued))
     queue: list[Queued] = []
     while part := await cur.fetchmany(ROWS_AT_ONCE):
@@ -464,11 +470,6 @@ async def split_batch(
 async def note_event(conn: Connection, batch: Batch, note: str) -> None:
     """Write something unexpected into the batch's history."""
     await execute(conn, "note_event", {"batch_id": batch.id, "note": note})
-
-
-async def defer_request(conn: Connection, id_: uuid.UUID, now: datetime | None) -> None:
-    """Let the others of its group go before this one."""
-    await execute(conn, "defer_request", {"id": id_, "now": now})
 
 
 # ----- housekeeping -----

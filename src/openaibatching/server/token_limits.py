@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
-from openaibatching.server import journal, model_limits, refusal, store
-from openaibatching.server.context import Context
+from openaibatching.server import canonical, journal, lone, model_limits, refusal, tokens
+from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.db import Connection
 from openaibatching.server.model import Batch, Unanswered
 
 log = journal.get()
 
-HOLD_S_MIN = 1.0
-WAITING_MAX = timedelta(hours=25)
+HOLD_S_MIN, HOLDS_MAX = 1.0, 20
+REASON = "token_limit_exceeded"
 
 
 async def learn(
@@ -23,35 +22,61 @@ async def learn(
     owed: Sequence[Unanswered],
     verdict: refusal.TokenLimit,
 ) -> refusal.Verdict:
-    """Keep the limit, and see to it that no request waits for ever behind it.
+    """Keep what OpenAI told, and see to it that no request waits for ever behind it.
 
-    OpenAI counts in its tokens and we in estimates. A refusal while none of the model's other
-    batches is upstream says that the estimate is too low (or that somebody else uses the
-    account), so a limit of our own goes below the told one until a batch fits; it grows again.
+    A refusal of what OpenAI's number allows says that somebody else uses the account, or that our
+    estimates are too low. Then a guess of ours goes below the number until a batch fits: what
+    OpenAI has of ours, and half of what it refused. It grows again as schema.sql says.
     """
-    wait_s = hold_s(ctx)
-    alone = await store.enqueued_tokens(conn, batch.model) == 0
-    if alone and len(owed) == 1 and _never_fits(batch, owed[0], verdict.tokens):
-        return refusal.judge_alone(batch.errors)
-    log.warning("limit_reached", **batch.names, told=verdict.tokens, wait_s=wait_s)
-    await model_limits.hold_model(conn, batch.model, wait_s, None, ctx.now())
-    if verdict.tokens is not None:
-        await model_limits.learn_limit(conn, batch.model, verdict.tokens, ctx.now())
-        log.info("limit_learned", model=batch.model, tokens=verdict.tokens)
-    if alone:
-        if len(owed) == 1:
-            await store.defer_request(conn, owed[0].id, ctx.now())
-        if verdict.tokens is None or batch.tokens <= verdict.tokens:
-            lowered = max(1, batch.tokens // 2)
-            await model_limits.lower_limit(conn, batch.model, lowered, ctx.now())
-            log.warning("limit_lowered", model=batch.model, tokens=lowered)
+    weight, others = await model_limits.weigh(conn, batch)
+    told = verdict.tokens
+    if told is not None:
+        await model_limits.learn_limit(conn, batch.model, told, ctx.now())
+        log.info("limit_learned", model=batch.model, tokens=told)
+    if others == 0 and len(owed) == 1:
+        request = await _refused_alone(ctx, conn, batch, owed[0])
+        if lone.never_fits(request, told):
+            return refusal.judge_alone(batch.errors)
+        wait_s = backoff_s(request.refusals - 1, first=hold_s(ctx), most=lone.PAUSE_S_MAX)
+        await model_limits.defer_request(conn, owed[0].id, wait_s, ctx.now())
+        log.warning("request_deferred", **batch.names, refusals=request.refusals, wait_s=wait_s)
+        if request.refusals > 1:  # how large it is says nothing about the others
+            refusals = await model_limits.count_refusal(conn, batch.model)
+            if refusals is not None:
+                await _hold(ctx, conn, batch, refusals)
+            return verdict
+    refusals = 0
+    if told is None or others + weight <= told:
+        guess = max(1, others + weight // 2)
+        refusals = await model_limits.lower_limit(conn, batch.model, guess, ctx.now())
+        log.warning("limit_lowered", model=batch.model, tokens=guess)
+    await _hold(ctx, conn, batch, refusals)
     return verdict
 
 
-def _never_fits(batch: Batch, request: Unanswered, limit: int | None) -> bool:
-    """Alone, and still too large; or alone and refused for longer than any batch can take."""
-    too_large = limit is not None and request.tokens > limit
-    return too_large or batch.now - request.created_at > WAITING_MAX
+async def _hold(ctx: Context, conn: Connection, batch: Batch, refusals: int) -> None:
+    """Form none of the model's batches for a while; longer after more `refusals` in a row."""
+    first = hold_s(ctx)
+    wait_s = (
+        first if refusals == 0 else backoff_s(refusals - 1, first=first, most=first * HOLDS_MAX)
+    )
+    log.warning("limit_reached", **batch.names, refusals=refusals, wait_s=wait_s)
+    await model_limits.hold_model(conn, batch.model, wait_s, REASON, ctx.now())
+
+
+async def _refused_alone(
+    ctx: Context, conn: Connection, batch: Batch, request: Unanswered
+) -> lone.Lone:
+    found = await model_limits.refuse_alone(conn, request.id, ctx.now())
+    value = canonical.parse(found.body)
+    media = tokens.has_media(batch.endpoint, value)
+    return lone.Lone(
+        found.refusals,
+        found.since,
+        found.now,
+        tokens.at_least(value),
+        None if media else found.estimate,
+    )
 
 
 def hold_s(ctx: Context) -> float:

@@ -18,6 +18,7 @@ log = journal.get()
 GROWTH, GROWTH_MAX = 1.3, 5.0
 # OpenAI's completion window (https://platform.openai.com/docs/guides/batch), after which a batch
 # should have expired by itself.
+_VALIDATING = (None, "validating")
 WINDOW, GRACE = timedelta(hours=24), timedelta(hours=1)
 
 
@@ -52,6 +53,10 @@ async def watch_one(ctx: Context) -> bool:
 async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
     """Write down what was seen of the batch, and give it back."""
     async with ctx.database.transaction() as conn:
+        if batch.upstream_status in _VALIDATING and seen.status not in (*_VALIDATING, "failed"):
+            limit = await model_limits.raise_limit(conn, batch, ctx.now())
+            if limit is not None:
+                log.info("limit_raised", model=batch.model, tokens=limit)
         if seen.status == "failed" and not (seen.output_file_id or seen.error_file_id):
             log.info("batch_ended", **batch.names, status=seen.status)
             await store.move_batch(
@@ -59,8 +64,6 @@ async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
             )
         elif seen.status in TERMINAL:
             log.info("batch_ended", **batch.names, status=seen.status)
-            if await model_limits.raise_limit(conn, batch):
-                log.info("limit_raised", model=batch.model, tokens=batch.tokens)
             await store.move_batch(
                 conn,
                 "end_batch",

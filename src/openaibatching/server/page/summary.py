@@ -256,6 +256,10 @@ def _held(group: Json, now: int) -> Trouble:
     do = Markup("Nothing: it goes on by itself.")
     if group["reason"] == "budget_at_openai":
         do = Markup("Nothing; or let calls say max_output_tokens, or raise BATCH_BUDGET_USD_DAY.")
+    if (group.get("token_limit") or {}).get("others"):
+        do = Markup(
+            "Nothing: it is tried again, and more is sent with each batch that OpenAI takes."
+        )
     if group["reason"] == "held":
         do = Markup("If it is the account's quota, top it up; else nothing: it goes on by itself.")
     return Trouble("warn", what, group["detail"], until, do)

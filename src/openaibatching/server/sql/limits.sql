@@ -8,19 +8,91 @@ on conflict (model) do update set held_until = excluded.held_until, held_for = e
 
 -- name: learn_limit
 -- OpenAI's number is the truth, a larger one as well: the account may have moved to another tier.
-update model_limit
-   set told = %(tokens)s::bigint, told_at = coalesce(%(now)s::timestamptz, now())
- where model = %(model)s::text;
+insert into model_limit as l (model, told, told_at, held_until)
+values (%(model)s::text, %(tokens)s::bigint, coalesce(%(now)s::timestamptz, now()),
+        coalesce(%(now)s::timestamptz, now()))
+on conflict (model) do update
+   set told = excluded.told, told_at = excluded.told_at,
+       taken = case when l.told = excluded.told then l.taken end;
 
 -- name: lower_limit
-update model_limit
-   set lowered = %(tokens)s::bigint, lowered_at = coalesce(%(now)s::timestamptz, now())
- where model = %(model)s::text;
+-- More than this was refused although OpenAI's number allows it. Gives how often in a row.
+insert into model_limit as l (model, lowered, lowered_at, refusals, held_until)
+values (%(model)s::text, %(tokens)s::bigint, coalesce(%(now)s::timestamptz, now()), 1,
+        coalesce(%(now)s::timestamptz, now()))
+on conflict (model) do update
+   set lowered = excluded.lowered, lowered_at = excluded.lowered_at, refusals = l.refusals + 1
+returning refusals;
+
+-- name: count_refusal
+-- One more, if OpenAI has taken nothing since the last.
+update model_limit set refusals = refusals + 1
+ where model = %(model)s::text and refusals > 0 returning refusals;
+
+-- name: free_lone
+-- OpenAI takes batches again, after refusing all of them: that requests were refused alone meanwhile
+-- says little about them. Those that were refused more often keep their pause.
+update request
+   set lone = null,
+       queued_at = case when lone_refusals > 3 then queued_at
+                        else least(queued_at, coalesce(%(now)s::timestamptz, now())) end
+ where state = 'queued' and lone and model = %(model)s::text
+   and exists (select from model_limit l where l.model = %(model)s::text and l.refusals > 0);
 
 -- name: raise_limit
--- OpenAI took a batch that is larger than the limit: by our estimates it is at least so large.
-update model_limit
-   set told = case when told is not null then greatest(told, %(tokens)s::bigint) end,
-       lowered = case when lowered is not null then greatest(lowered, %(tokens)s::bigint) end
- where model = %(model)s::text and least(told, lowered) < %(tokens)s::bigint
-returning model;
+-- OpenAI took a batch: the guess doubles, and what is larger than its number has fitted at least once.
+update model_limit l
+   set refusals = 0,
+       taken = case when l.told < weighed.tokens then greatest(l.taken, weighed.tokens)
+                    else l.taken end,
+       lowered = case when 2 * known.guess < coalesce(l.told, 4e18) then 2 * known.guess end,
+       lowered_at = case when 2 * known.guess < coalesce(l.told, 4e18)
+                         then coalesce(%(now)s::timestamptz, now()) end
+  from (select (tokens * token_factor(endpoint, model))::bigint as tokens
+          from batch where id = %(id)s::uuid) as weighed,
+       (select guess_at(m, coalesce(%(now)s::timestamptz, now()))::numeric as guess
+          from model_limit m where m.model = %(model)s::text) as known
+ where l.model = %(model)s::text
+   and (l.lowered is not null or l.refusals > 0 or greatest(l.told, l.taken) < weighed.tokens)
+returning limit_at(l, coalesce(%(now)s::timestamptz, now()));
+
+-- name: weigh_batch
+-- The tokens of a refused batch, and of the model's others at OpenAI.
+select (tokens * token_factor(endpoint, model))::bigint as tokens, enqueued(model) as others
+  from batch where id = %(id)s::uuid;
+
+-- name: learn_rate
+-- Of answers whose usage OpenAI told. Older ones count half with each million tokens.
+insert into token_rate as t (endpoint, model, estimated, counted)
+select %(endpoint)s::text, %(model)s::text, sum(r.tokens), %(counted)s::bigint
+  from unnest(%(ids)b::uuid[]) as given(id)
+ cross join lateral (select tokens from request where request.id = given.id offset 0) as r
+having sum(r.tokens) > 0
+on conflict (endpoint, model) do update
+   set estimated = t.estimated * case when t.estimated > 1e6 then 0.5 else 1 end + excluded.estimated,
+       counted = t.counted * case when t.estimated > 1e6 then 0.5 else 1 end + excluded.counted;
+
+-- name: refuse_alone
+-- The request was refused as the only one: what is known of it by now.
+update request r
+   set lone_refusals = coalesce(lone_refusals, 0) + 1,
+       lone_since = coalesce(lone_since, %(now)s::timestamptz, now())
+  from payload p
+ where r.id = %(id)s::uuid and p.seq = r.seq
+returning r.lone_refusals as refusals, r.lone_since as since,
+          coalesce(%(now)s::timestamptz, now()) as now,
+          (r.tokens * least(1, token_factor(r.endpoint, r.model)))::bigint as estimate, p.body;
+
+-- name: defer_request
+-- Not before the pause is over, and then alone.
+update request
+   set queued_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval, lone = true
+ where id = %(id)s::uuid;
+
+-- name: find_lone
+-- A request that is to be sent alone, and whose pause is over.
+select seq from request
+ where state = 'queued' and lone and endpoint = %(endpoint)s::text
+   and model = %(model)s::text and tenant <> all(%(held_back)b::text[])
+   and queued_at <= coalesce(%(now)s::timestamptz, now())
+ order by queued_at, seq limit 1;

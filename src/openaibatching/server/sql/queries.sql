@@ -76,10 +76,15 @@ select pg_try_advisory_xact_lock(hashtextextended(%(model)s::text, 9487)) as loc
 
 -- name: list_groups
 -- Every (endpoint, model) that has queued requests and is not held, and since when. `flushed`: some
--- tenant wants its requests to be sent at once. `held_back`: by their budgets.
+-- tenant wants its requests to be sent at once. `held_back`: by their budgets. `lone_at`: since when a
+-- request of the model may be sent that has to go alone.
 select g.endpoint, g.model, min(g.queued_at) as queued_at,
        coalesce(bool_or(g.queued_at <= f.at), false) as flushed,
        limit_at(l, coalesce(%(now)s::timestamptz, now())) as token_limit,
+       token_factor(g.endpoint, g.model) as token_factor,
+       (select min(queued_at) from request q
+         where q.state = 'queued' and q.lone and q.model = g.model
+           and q.tenant <> all(%(held_back)b::text[])) as lone_at,
        coalesce(%(now)s::timestamptz, now()) as now
   from queue_head g left join model_limit l on l.model = g.model
   left join flush f on f.tenant = g.tenant
@@ -93,6 +98,7 @@ select count(*) as requests, coalesce(sum(line_bytes), 0)::bigint as bytes,
        coalesce(sum(inputs), 0)::bigint as inputs, coalesce(sum(tokens), 0)::bigint as tokens
   from (select line_bytes, inputs, tokens from request
          where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
+           and lone is null and queued_at <= coalesce(%(now)s::timestamptz, now())
            and tenant <> all(%(held_back)b::text[]) limit %(limit)s::int) as q;
 
 -- name: read_queue
@@ -104,15 +110,14 @@ select seq, line_bytes, tokens, inputs from (
     from queue_head h cross join lateral (
       select seq, line_bytes, tokens, inputs, queued_at from request
        where state = 'queued' and endpoint = h.endpoint and model = h.model and tenant = h.tenant
+         and lone is null and queued_at <= coalesce(%(now)s::timestamptz, now())
        order by queued_at, seq limit %(limit)s::int) as q
    where h.endpoint = %(endpoint)s::text and h.model = %(model)s::text
      and h.tenant <> all(%(held_back)b::text[])) as turns
  order by had, queued_at, seq limit %(limit)s::int;
 
 -- name: enqueued_tokens
-select coalesce(sum(tokens), 0)::bigint as tokens from batch
- where model = %(model)s::text
-   and state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted');
+select enqueued(%(model)s::text);
 
 -- name: creates_last_hour
 select count(*) as creates from batch
@@ -425,10 +430,6 @@ returning completed, failed, requeued, coalesce(input_tokens, 0), coalesce(cache
 
 -- name: note_event
 insert into event (batch_id, note) values (%(batch_id)s::uuid, %(note)s::text);
-
--- name: defer_request
--- To the back of its queue.
-update request set queued_at = coalesce(%(now)s::timestamptz, now()) where id = %(id)s::uuid;
 
 -- ===== clean up =====
 

@@ -13,10 +13,12 @@ select id, state, model, upstream_id, coalesce(ended_at, submitted_at, created_a
  order by since;
 
 -- name: token_limits
-select model, limit_at(l, now()) from model_limit l where limit_at(l, now()) is not null;
+-- OpenAI's number of each model, and what is kept instead where batches are refused below it.
+select model, told, guess_at(l, now()) as guess from model_limit l
+ where told is not null or lowered is not null;
 
 -- name: oldest_queued
-select coalesce(extract(epoch from now() - min(queued_at)), 0)::float8 as seconds from queue_head;
+select coalesce(greatest(0, extract(epoch from now() - min(queued_at))), 0)::float8 as seconds from queue_head;
 
 -- name: ping
 -- Reading is not enough: a failover may have left us on a standby.
@@ -32,8 +34,8 @@ select state, sum(n)::bigint as n from tally
 -- What the tenant has queued, by endpoint and model. Counting ends at `most`.
 select h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as flushed,
        c.requests, l.held_until, l.held_for, limit_at(l, now()) as token_limit,
-       (select coalesce(sum(b.tokens), 0)::bigint from batch b where b.model = h.model
-         and b.state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted')) as enqueued
+       l.told as token_limit_told, guess_at(l, now()) is not null as guessed,
+       enqueued(h.model) as enqueued
   from queue_head h
   left join model_limit l on l.model = h.model
   left join flush f on f.tenant = h.tenant
@@ -138,8 +140,7 @@ select upstream_id, model, requests, submitted_at from batch
 -- The models of which no batch is made now, or only when another has ended.
 select model from model_limit l
  where held_until > now()
-    or limit_at(l, now()) <= (select coalesce(sum(tokens), 0) from batch b where b.model = l.model
-         and b.state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted'));
+    or limit_at(l, now()) <= enqueued(l.model);
 
 -- ===== traces =====
 

@@ -72,7 +72,7 @@ select (select max(seq) from part) as last_seq, (select count(*) from cancelled)
 with again as (
   update request
      set state = 'queued', batch_id = null, attempts = 0, status_code = null, finished_at = null,
-         queued_at = now()
+         queued_at = now(), lone = null, lone_refusals = null, lone_since = null
    where id = %(id)s::uuid and state in ('failed', 'cancelled')
   returning seq, id
 ), forgotten as (

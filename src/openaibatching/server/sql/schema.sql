@@ -115,6 +115,11 @@ create table request (
   created_at   timestamptz not null default now(),
   queued_at    timestamptz not null default now(),
   finished_at  timestamptz,
+  -- Refused alone for its tokens, while nothing else of the model was enqueued: how often, since when,
+  -- and whether it has to go alone again. `queued_at` is then the end of its pause.
+  lone           boolean,
+  lone_refusals  int,
+  lone_since     timestamptz,
   check ((state in ('completed', 'failed', 'cancelled')) = (finished_at is not null)),
   check (state <> 'queued' or batch_id is null),
   check (state <> 'in_progress' or batch_id is not null),
@@ -122,6 +127,8 @@ create table request (
 );
 create index request_queue on request (endpoint, model, tenant, queued_at, seq)
   where state = 'queued';
+create index request_lone on request (model, queued_at)
+  where state = 'queued' and lone;
 create index request_in_batch on request (batch_id, seq) where state = 'in_progress';
 create index request_by_tenant on request (tenant, state, seq);
 create index request_by_upstream_id on request (upstream_id) where upstream_id is not null;
@@ -161,23 +168,55 @@ alter table payload alter column body set storage external;
 create function sendings(attempts int, batch_state text) returns int language sql immutable
 return attempts - coalesce((batch_state in ('claimed', 'uploading', 'uploaded'))::int, 0);
 
--- What every model's enqueued-token limit is, learned from OpenAI's own refusals.
+-- What OpenAI's refusals teach about a model's enqueued-token limit. `told` is OpenAI's word, and
+-- only OpenAI changes it. `lowered` is a guess: batches are refused below `told`, because others use
+-- the account, or because our estimates are too low. A guess is tried again soon: it doubles with
+-- each batch that OpenAI takes and with each ten minutes, until it is no longer below `told`.
 create table model_limit (
   model       text primary key,
-  told        bigint,                          -- as OpenAI said it; null: it gave no number
+  told        bigint,                          -- null: OpenAI gave no number
   told_at     timestamptz,
-  lowered     bigint,                          -- by us, when our estimates were too low for it
-  lowered_at  timestamptz,                     -- it doubles with each hour from here
+  taken       bigint,                          -- more than that OpenAI has taken since, by estimate
+  lowered     bigint,
+  lowered_at  timestamptz,
+  refusals    int not null default 0,          -- below `told`, in a row: paces the next try
   held_until  timestamptz not null default now(),
   held_for    text,                            -- OpenAI's code for why
   check ((told is null) = (told_at is null)),
   check ((lowered is null) = (lowered_at is null))
 );
 
--- The limit to keep at a time: the lower of the two. 62 doublings are as good as none at all.
+-- The guess at a time; null when there is none any more. 62 doublings are as good as none at all.
+create function guess_at(l model_limit, at timestamptz) returns bigint language sql immutable
+return nullif(least(l.told, l.lowered::numeric * 2 ^ least(62, greatest(0,
+         floor(extract(epoch from at - l.lowered_at) / 600))), 4e18)::bigint, l.told);
+
+-- The limit to keep at a time.
 create function limit_at(l model_limit, at timestamptz) returns bigint language sql immutable
-return least(l.told, least(l.lowered::numeric * 2 ^ least(62,
-         floor(extract(epoch from at - l.lowered_at) / 3600)), 9e18)::bigint);
+return coalesce(guess_at(l, at), greatest(l.told, l.taken));
+
+-- How far the estimates of a route are off: the tokens that OpenAI's `usage` counted in answers, and
+-- what tokens.py had estimated for the same calls. The last million or so counts, see learn_rate.
+create table token_rate (
+  endpoint   text not null,
+  model      text not null,
+  estimated  float8 not null check (estimated > 0),
+  counted    float8 not null check (counted > 0),
+  primary key (endpoint, model)
+);
+
+-- What an estimate of the route is to be multiplied with. As if 1,000 tokens had been estimated right
+-- before, so that a few odd calls decide nothing. Bounds: 1/20 to 2 tokens a byte of text, of which the
+-- estimate takes 4.
+create function token_factor(of_endpoint text, of_model text) returns float8 language sql stable
+return coalesce((select least(8, greatest(0.2, (counted + 1000) / (estimated + 1000)))
+                   from token_rate where endpoint = of_endpoint and model = of_model), 1);
+
+-- Input tokens of the model's batches that OpenAI has, or is about to have.
+create function enqueued(of_model text) returns bigint language sql stable
+return (select coalesce(sum(tokens * token_factor(endpoint, model)), 0)::bigint from batch
+         where model = of_model
+           and state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted'));
 
 create table event (
   seq          bigint generated always as identity primary key,
