@@ -61,6 +61,8 @@ CASES = {
     "lines with 429": Case({"line_429": 0.3}, again=True),
     "lines that timed out": Case({"request_timeout_line": 0.3}, again=True),
     "the result file has no id": Case({"null_file_id": 0.5}, again=True),
+    "lists without data": Case({"list_without_data": 0.5, "lose_create_reply": 0.5}),
+    "lists that ignore `after`": Case({"list_ignores_after": 0.5, "lose_create_reply": 0.5}),
     "the error file's id is empty": Case({"empty_file_id": 1.0}),
     "counts that lie": Case({"lying_counts": 1.0}),
     "statuses that nobody knows": Case({"unknown_status": 0.7}),
@@ -85,9 +87,9 @@ CASES = {
 }
 # A batch of one that is refused is its own culprit, and fails: test_batches.py.
 ELSEWHERE = {
-    "seed", "content_reads", "fail_validation_no_line", "late_file_ids", "unreadable_custom_ids",
-    "list_without_data", "list_ignores_after", "cancel_before_start", "model_fault_first_line",
-    "failed_response_line", "incomplete_response_line", "image_timeout_line",
+    "seed", "content_reads", "fail_validation_no_line", "model_fault_first_line",
+    "failed_response_line", "incomplete_response_line",
+    "late_file_ids", "unreadable_custom_ids", "cancel_before_start", "image_timeout_line",
 }  # fmt: skip
 
 

@@ -116,10 +116,11 @@ class Upstream:
         """The ids of the files with this name, uploaded after `since`."""
         async with _translated():
             page = await self._client.files.list(purpose="batch", order="desc", limit=1000)
-            found = []
-            async for file in _items(page, since):
-                if file.filename == name:
-                    found.append(file.id)
+            found: list[str] = []
+            async with _if_not_found(found):
+                async for file in _items(page, since):
+                    if file.filename == name:
+                        found.append(file.id)
         return found
 
     async def delete_file(self, file_id: str) -> None:
@@ -174,10 +175,11 @@ class Upstream:
         """What OpenAI has of our batch, the one to adopt first; more if a create acted late."""
         async with _translated():
             page = await self._client.batches.list(limit=100)
-            found = []
-            async for batch in _items(page, since):
-                if (batch.metadata or {}).get(METADATA_KEY) == batch_id.hex:
-                    found.append(batch)
+            found: list[SdkBatch] = []
+            async with _if_not_found(found):
+                async for batch in _items(page, since):
+                    if (batch.metadata or {}).get(METADATA_KEY) == batch_id.hex:
+                        found.append(batch)
             # The one to adopt comes first: it lives, and it is the oldest that does.
             found.sort(key=lambda batch: (batch.status in _DEAD, batch.created_at))
             return [_batch(batch) for batch in found]
@@ -244,13 +246,33 @@ class Upstream:
         return batch_id if isinstance(batch_id, str) else None
 
 
+@asynccontextmanager
+async def _if_not_found(found: list[Any]) -> AsyncIterator[None]:
+    """A list that is no list, or has no end, matters only while nothing is found: then nothing is
+    known, and what may be there is not made a second time."""
+    try:
+        yield
+    except UpstreamUnknown:
+        if not found:
+            raise
+
+
 async def _items(page: Any, since: datetime) -> AsyncIterator[Any]:
-    """The items of this and the following pages, newest first, back to `since`."""
+    """The items of this and the following pages, newest first, back to `since`.
+
+    Raises UpstreamUnknown for a reply without a list (Azure's older API has `value` for `data`) and
+    for a server that ignores `after`, whose list is the same page without end.
+    """
     oldest = (since - CLOCK_SKEW).timestamp()
+    seen: set[str] = set()
     while True:
-        if not isinstance(page, AsyncCursorPage):
+        if not isinstance(page, AsyncCursorPage) or not isinstance(page.data, list):
             raise UpstreamUnknown("a list was answered with no list object")
-        for item in page.data or []:
+        fresh = [item for item in page.data if item.id not in seen]
+        if page.data and not fresh:
+            raise UpstreamUnknown("a list has the same page again and again")
+        seen.update(item.id for item in fresh)
+        for item in fresh:
             yield item
         # A page may be ordered by nothing in particular, so only a whole page that is too old
         # ends the search.
