@@ -21,6 +21,8 @@ SIDE_BY_SIDE := $(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target
 
 # Each is a group of pyproject.toml, and tests/sdks/test_….py.
 SDKS := langchain litellm instructor
+# In an environment of their own: they want a newer openai than LiteLLM takes.
+EVALS := inspect agents
 
 TYPESCRIPT := clients/typescript
 NODE_MODULES := $(TYPESCRIPT)/node_modules/.package-lock.json
@@ -55,13 +57,15 @@ test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6
 # the page, leave clients open; those sockets end with the process.
 PYTEST_SDKS := bin/pytest -q --confcutdir tests/sdks -W ignore::ResourceWarning
 
-test-sdks: .venv/dev .venv-openai2/dev .venv-sdks/done ## other SDKs, with only the base URL changed
+test-sdks: .venv/dev .venv-openai2/dev .venv-sdks/done .venv-evals/done ## other SDKs, with only the base URL changed
 	@echo "Tests of the plain SDK with $$(.venv/bin/python $(VERSION_OF_OPENAI)), and of curl"
 	@.venv/$(PYTEST_SDKS) tests/sdks/test_openai_python.py tests/sdks/test_curl.py
 	@echo "Tests of the plain SDK with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
 	@.venv-openai2/$(PYTEST_SDKS) tests/sdks/test_openai_python.py
 	@echo "Tests of $(SDKS)"
 	@.venv-sdks/$(PYTEST_SDKS) $(SDKS:%=tests/sdks/test_%.py)
+	@echo "Tests of $(EVALS)"
+	@.venv-evals/$(PYTEST_SDKS) $(EVALS:%=tests/sdks/test_%.py)
 
 test-dist: .venv/dev ## the wheel and the sdist, in empty environments of each Python found here
 	@.venv/bin/pytest -q tests/distribution
@@ -146,13 +150,15 @@ fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, and as ma
 
 # They are large, and are not compiled: only a part of them is used. One that cannot be installed is
 # said to be missing, and the tests of the others run.
-.venv-sdks/done: pyproject.toml
-	@echo "Setting up .venv-sdks, once …"
-	@$(PYTHON) -m venv .venv-sdks
-	@.venv-sdks/bin/python $(PIP) install --upgrade pip
-	@.venv-sdks/bin/python $(PIP) install --no-compile --group pytest
-	@.venv-sdks/bin/python $(PIP) install --no-compile $(SDKS:%=--group %) || \
-		for sdk in $(SDKS); do .venv-sdks/bin/python $(PIP) install --no-compile --group $$sdk || \
+.venv-sdks/done: GROUPS_HERE := $(SDKS)
+.venv-evals/done: GROUPS_HERE := $(EVALS)
+.venv-sdks/done .venv-evals/done: .venv-%/done: pyproject.toml
+	@echo "Setting up .venv-$*, once …"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python $(PIP) install --upgrade pip
+	@.venv-$*/bin/python $(PIP) install --no-compile --group pytest
+	@.venv-$*/bin/python $(PIP) install --no-compile $(GROUPS_HERE:%=--group %) || \
+		for sdk in $(GROUPS_HERE); do .venv-$*/bin/python $(PIP) install --no-compile --group $$sdk || \
 		echo "Without the tests of $$sdk: it cannot be installed here, as pip says above."; done
 	@touch $@
 

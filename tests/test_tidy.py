@@ -49,9 +49,9 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "who calls the flow",
         True,
         (
-            "worker keyring sessions incoming forecaster budget totals model_list door roll "
-            "bulk_out bulk overview api_reports api_models api connections steering visitor looks "
-            "routes"
+            "worker keyring sessions incoming forecaster budget totals model_list answers_read "
+            "door roll bulk_out bulk overview api_reports api_models api connections steering "
+            "visitor looks routes"
         ),
     ),
     ("put together", True, "service"),

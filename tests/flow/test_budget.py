@@ -136,6 +136,13 @@ async def test_no_sdk_asks_again_what_the_budget_refused(frugal: Door) -> None:
             assert error.response.headers["x-should-retry"] == "false"
 
 
+async def test_an_image_is_estimated_as_an_image_and_not_as_its_prompt(frugal: Door) -> None:
+    body = {"model": "gpt-image-1.5", "prompt": "a cat"}
+    assert (await frugal.client.post("/v1/images/generations", json=body)).status_code == 202
+    budget = (await frugal.client.get("/v1/stats")).json()["budget"]
+    assert budget["reserved"] > 0.016  # 1,000 tokens of an image, $16 a million by batch
+
+
 async def test_without_a_budget_nothing_is_estimated(quiet: Door) -> None:
     assert (await quiet.client.post(CHAT, json=chat(1, most=10**9))).status_code == 202
     budget = (await quiet.client.get("/v1/stats")).json()["budget"]

@@ -259,6 +259,7 @@ def door_of(door: Door) -> server_door.Door:
         service._forecaster,
         Budget(service.database, service.settings, service.ctx.prices),
         ModelList(service.ctx.upstream),
+        service._answers_read,
     )
 
 

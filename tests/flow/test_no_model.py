@@ -33,6 +33,18 @@ async def test_a_call_without_a_model_is_answered(
     assert json.loads(lively.stored(id_)) == body
 
 
+async def test_lines_without_a_model_are_answered(lively: Door) -> None:
+    lines = [
+        json.dumps({"custom_id": str(n), "method": "POST", "url": path, "body": body})
+        for n, (path, body) in enumerate(CASES)
+    ]
+    reply = await lively.client.post(
+        "/v1/requests", content="\n".join(lines), headers={**JSONL, **WAIT}
+    )
+    answers = [json.loads(text)["response"] for text in reply.content.splitlines()]
+    assert [answer["status_code"] for answer in answers] == [200, 200]
+
+
 async def test_the_sdk_takes_what_is_pending(quiet: Door) -> None:
     async with sdk(quiet.service, _strict_response_validation=True) as client:
         moderation = await client.moderations.create(input="pending")

@@ -47,6 +47,7 @@ def stats(**given: Any) -> Json:
         "requests": dict.fromkeys(("queued", "in_progress", "completed", "failed", "cancelled"), 0),
         "queue": [], "batches": [], "stuck": [], "failures": [], "answers_by_hour": [],
         "costs": {"today": NO_COST, "last_30_days": NO_COST},
+        "unread": None,
         "budget": {"usd_day": None, "spent": 0.0, "reserved": 0.0, "at_openai_most": None}, **given,
     }  # fmt: skip
 

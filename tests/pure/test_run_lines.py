@@ -14,6 +14,7 @@ from openaibatching.server.bulk_lines import read_line as server_reads
 from support.world import settings_for
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+EMBEDDINGS = "/v1/embeddings"
 MESSAGES = '"messages":[{"role":"user","content":"x"}]'
 
 
@@ -33,6 +34,8 @@ SAME = [
     (line(CHAT, '{"model":"m","x":1}'), line(CHAT, '{"model":"m","stream":false,"x":1}')),
     (line(CHAT, '{"model":"m"}'), line(CHAT, '{"model":"m","background":null}')),
     (line(RESPONSES, f'{{"model":"m",{MESSAGES}}}'), line(CHAT, f'{{"model":"m",{MESSAGES}}}')),
+    (line(CHAT, '{"model":"m"}'), line(CHAT, '{"model":"m","stream_options":{"a":1}}')),
+    (line(RESPONSES, '{"model":"m"}'), line(RESPONSES, '{"stream_options":null,"model":"m"}')),
     (line(CHAT, '{"model":"m","a":1,"a":2}'), line(CHAT, '{"model":"m","a":2}')),
     (
         line(RESPONSES, f'{{"model":"m","input":null,{MESSAGES}}}'),
@@ -46,6 +49,7 @@ OTHER = [
     (line(CHAT, '{"model":"m","x":true}'), line(CHAT, '{"model":"m","x":"true"}')),
     (line(CHAT, '{"model":"m","x":[1,2]}'), line(CHAT, '{"model":"m","x":[2,1]}')),
     (line(CHAT, '{"model":"m"}'), line(RESPONSES, '{"model":"m"}')),
+    (line(EMBEDDINGS, '{"model":"m"}'), line(EMBEDDINGS, '{"model":"m","stream_options":{}}')),
     (line(CHAT, '{"model":"m","x":"\\ud800"}'), line(CHAT, '{"model":"m","x":"\\ud801"}')),
 ]
 

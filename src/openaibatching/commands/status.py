@@ -27,6 +27,13 @@ FAILURES = (
     Column("model"), Column("endpoint", seen_by=For.SCRIPTS), Column("last", Kind.TIME),
     Column("example"),
 )  # fmt: skip
+UNREAD = (
+    Column("answers", Kind.NUMBER), Column("paid", Kind.MONEY), Column("since", Kind.TIME),
+    Column("what to do"),
+)  # fmt: skip
+ASK = (
+    "if their program has ended: docs/evals.md; if its prompts hold a clock: X-Batching-Body: first"
+)
 BUDGET = tuple(Column(name, Kind.MONEY) for name in ("a day", "spent", "reserved"))
 
 
@@ -85,6 +92,7 @@ def glance(stats: dict[str, Any], url: str) -> Page:
             [Column(name, Kind.NUMBER) for name in requests], [list(requests.values())], "requests"
         ),
         _stuck(stats["stuck"]),
+        Table(UNREAD, _unread(stats.get("unread")), "answers that nobody asks for"),
         Table(QUEUE, [_queued(one) for one in stats["queue"]], "queue", "Nothing is queued."),
         batches.table(stats["batches"], "batches", "No batch is under way."),
         Table(FAILURES, [_failed(one) for one in stats["failures"]], "failures of 7 days"),
@@ -110,6 +118,10 @@ def _stuck(stuck: Sequence[dict[str, Any]]) -> Table:
         for b in stuck
     ]
     return Table(STUCK, rows, "stuck", urgent=True)
+
+
+def _unread(unread: dict[str, Any] | None) -> list[tuple[Any, ...]]:
+    return [(unread["answers"], unread["paid"], unread["since"], ASK)] if unread else []
 
 
 def _failed(one: dict[str, Any]) -> list[Any]:

@@ -86,6 +86,9 @@ def _number(text: str) -> _Number:
     return _Number("\0" + text)
 
 
+# Where an answer can be streamed; how, is no part of the request.
+_STREAMED = ("/v1/responses", "/v1/chat/completions", "/v1/completions")
+
 _decoder = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=_constant)
 
 
@@ -155,6 +158,8 @@ def _identity(line: dict[str, Any]) -> bytes:
         if url == "/v1/responses" and "messages" in body and body.get("input") is None:
             body.pop("input", None)
             url = "/v1/chat/completions"
+        if url in _STREAMED:
+            body.pop("stream_options", None)
         _keep_order(body)
     asked = [line.get("method"), url, body, line.get("idempotency_key")]
     return json.dumps(asked, sort_keys=True).encode()

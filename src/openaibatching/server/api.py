@@ -81,6 +81,7 @@ async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
         request = await door.deliverer.wait(request.id, wait) or await _reread(door, request)
     if request.answer_left_out:
         request = await _reread(door, request)
+    door.answers_read.note(request)
     poll_s, mode = door.ctx.settings.batch_poll_s, modes.of(http.scope)
     reply = replies.reply(request, poll_s, door.eta(request), mode)
     headers = reply.headers if wait is None else {**reply.headers, "Preference-Applied": "wait"}
@@ -104,7 +105,9 @@ async def read_answer(door: Door, http: HttpRequest) -> Response:
 
 async def read_request(door: Door, http: HttpRequest) -> Response:
     """GET /v1/requests/{id}."""
-    return _described(await _find(door, http))
+    request = await _find(door, http)
+    door.answers_read.note(request)
+    return _described(request)
 
 
 async def cancel_request(door: Door, http: HttpRequest) -> Response:

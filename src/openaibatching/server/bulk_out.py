@@ -143,6 +143,7 @@ class _Reader:
             return bulk_lines.refused(entry, errors.NotFound("The request was deleted meanwhile."))
         if entry.body_id not in (None, request.body_id):
             return bulk_lines.refused(entry, errors.IdempotencyKeyReused())
+        self._door.answers_read.note(request)
         eta = self._door.eta(request)
         poll_s = self._door.ctx.settings.batch_poll_s
         reply = replies.reply(request, poll_s, eta, self._mode)

@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from openaibatching.server import incoming, previous
 from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
+from openaibatching.server.answers_read import AnswersRead
 from openaibatching.server.budget import Budget
 from openaibatching.server.context import Context
 from openaibatching.server.db import Connection, through_outage
@@ -39,6 +40,7 @@ class Door:
     forecaster: Forecaster
     budget: Budget
     models: ModelList
+    answers_read: AnswersRead
     totals: Totals = field(default_factory=Totals)
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)

@@ -211,6 +211,16 @@ def _stats() -> Schema:
             {"hour": _TIME, "answers": _COUNT, "failed": _COUNT}, "An hour of the last 48."
         ),
         "costs": object_({"today": costs, "last_30_days": costs}, "Days are those of UTC."),
+        "unread": {
+            "anyOf": [
+                object_(
+                    {"answers": _COUNT, "paid": _USD, "since": _TIME},
+                    "Answers of the last 7 days that nobody has asked for, in USD; `since` is the "
+                    "hour of the oldest.",
+                ),
+                {"type": "null"},
+            ]
+        },
         "budget": object_(budget, "What `BATCH_BUDGET_USD_DAY` leaves; null: no budget is set."),
     }
     return object_(members, "All of a tenant's work, at one glance.")

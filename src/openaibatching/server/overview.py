@@ -53,6 +53,7 @@ async def stats(door: Door, tenant: str) -> dict[str, Any]:
                 "today": situation.total(await reports.sum_costs(conn, tenant, 1)),
                 "last_30_days": situation.total(await reports.sum_costs(conn, tenant, MONTH_DAYS)),
             },
+            "unread": situation.unread(await reports.read_unread(conn, tenant, door.ctx.now())),
             "budget": situation.budget(budgets) or await _without_budget(conn, tenant),
         }
 

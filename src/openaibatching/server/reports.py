@@ -212,6 +212,28 @@ async def wish_flush(conn: Connection, tenant: str) -> None:
     await execute(conn, "wish_flush", {"tenant": tenant})
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadRow:
+    """Answers of a tenant that nobody has asked for. `paid` is in USD, `since` a whole hour."""
+
+    answers: int
+    paid: Decimal
+    since: datetime
+
+
+async def read_unread(conn: Connection, tenant: str, now: datetime | None) -> UnreadRow | None:
+    """What finished an hour ago or earlier, with no answer given to the tenant since; or None."""
+    params = {"tenant": tenant, "now": now}
+    return await (await execute(conn, "read_unread", params, class_row(UnreadRow))).fetchone()
+
+
+async def note_answers_read(
+    conn: Connection, tenants: Collection[str], now: datetime | None
+) -> None:
+    """Programs of these tenants got finished answers at this time."""
+    await execute(conn, "note_answers_read", {"tenants": list(tenants), "now": now})
+
+
 # ----- forecasts -----
 
 

@@ -23,6 +23,7 @@ from anyio.from_thread import start_blocking_portal
 
 from openaibatching.server import api, journal
 from openaibatching.server.accept import Acceptor
+from openaibatching.server.answers_read import AnswersRead
 from openaibatching.server.budget import Budget
 from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
 from openaibatching.server.connections import Connections, allow_files
@@ -152,6 +153,7 @@ class Service:
         self._deliverer = Deliverer(self.database)
         self._keyring = Keyring(server_keys, self.database)
         self._session = Session(url, self.ctx.server, self._heard, self._keyring.cut_off)
+        self._answers_read = AnswersRead(self.database, self.ctx.now)
         self._forecaster = Forecaster(self.database, settings.batch_linger_s)
         door = Door(
             self.ctx,
@@ -161,6 +163,7 @@ class Service:
             self._forecaster,
             Budget(self.database, settings, self.ctx.prices),
             ModelList(self.ctx.upstream),
+            self._answers_read,
         )
         self._connections = Connections()
         self._server = _uvicorn(settings, api.build(door), self._connections)
@@ -195,6 +198,7 @@ class Service:
             self.worker.run(),
             self._connections.run(),
             self._keyring.run(),
+            self._answers_read.run(),
             self._server.serve(sockets=[self._socket]),
         )
         self._tasks = [asyncio.create_task(part) for part in background]
@@ -227,6 +231,7 @@ class Service:
         if self.ctx.tracing is not None:
             await self.ctx.tracing.close()
         await self._keyring.close()
+        await self._answers_read.close()
         await self.ctx.upstream.close()
         await self.database.close()
 

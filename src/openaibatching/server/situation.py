@@ -15,7 +15,14 @@ from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.forecast import Forecast
 from openaibatching.server.model import Budgeted, request_id
 from openaibatching.server.replies import cost
-from openaibatching.server.reports import BatchRow, CostRow, EventRow, FailureRow, QueueRow
+from openaibatching.server.reports import (
+    BatchRow,
+    CostRow,
+    EventRow,
+    FailureRow,
+    QueueRow,
+    UnreadRow,
+)
 
 COUNTED_MAX = 10_000
 """A queue is counted to here: a larger one has "at least" so many."""
@@ -253,6 +260,13 @@ def budget(found: Sequence[Budgeted]) -> dict[str, Any] | None:
         "reserved": float(tightest.reserved),
         "at_openai_most": float(most) if most.is_finite() else None,
     }
+
+
+def unread(row: UnreadRow | None) -> dict[str, Any] | None:
+    """Answers that nobody has asked for; None if there are none."""
+    if row is None:
+        return None
+    return {"answers": row.answers, "paid": float(row.paid), "since": unix(row.since)}
 
 
 GROUPS = ("day", "endpoint", "model", "tenant")

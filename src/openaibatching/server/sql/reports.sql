@@ -151,6 +151,22 @@ select r.id, p.traceparent, r.endpoint, r.model, r.attempts, r.created_at, r.que
   from request r join payload p using (seq) join batch b on b.id = r.batch_id
  where r.id = any(%(ids)b::uuid[]) and r.finished_at is not null and p.traceparent is not null;
 
+-- ===== answers that nobody asks for =====
+
+-- name: note_answers_read
+insert into answer_read (tenant, at)
+select unnest(%(tenants)b::text[]), coalesce(%(now)s, now()) order by 1
+on conflict (tenant) do update set at = greatest(answer_read.at, excluded.at);
+
+-- name: read_unread
+-- What was answered in the last week and after the tenant last got an answer, by whole hours; no row
+-- while the oldest of it is younger than an hour.
+select sum(answers)::bigint as answers, sum(paid) as paid, min(hour) as since
+  from spending, (select coalesce(%(now)s, now()) as now) as clock
+ where tenant = %(tenant)s::text and answers > 0 and hour > now - interval '7 days'
+   and hour > coalesce((select at from answer_read where tenant = %(tenant)s::text), '-infinity')
+having min(hour) < min(now) - interval '2 hours';
+
 -- ===== flush =====
 
 -- name: wish_flush

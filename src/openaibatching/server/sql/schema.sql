@@ -288,6 +288,13 @@ create table flush (
   at      timestamptz not null
 );
 
+-- When a tenant's program last got a finished answer, give or take a minute. What has finished since
+-- is paid, and nobody has asked for it.
+create table answer_read (
+  tenant  text primary key,
+  at      timestamptz not null
+);
+
 -- Keys that callers present, beside those of BATCH_SERVER_API_KEY. A key is random and long, so its
 -- SHA-256 is as good as a slow hash. Any change is announced, and every server reads them anew.
 create table api_key (
