@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -121,8 +122,8 @@ async def _settle(ctx: Context, clock: Clock, seconds: float) -> None:
 async def test_the_estimates_of_a_route_are_corrected_by_what_openai_counts(
     ctx: Context, clock: Clock, openai: Simulator, rows: Rows
 ) -> None:
-    # Each of these characters has six bytes in the body, and the simulator counts a quarter token.
-    requests = await put(ctx, *(chat(f"{n:02}" + "\u4e2d" * 398) for n in range(90)))
+    # Half of the characters have six bytes in the body; OpenAI counts each as a quarter token here.
+    requests = await put(ctx, *(chat(f"{n:02}" + "\u4e2d" * 199 + "x" * 199) for n in range(90)))
     rows.execute(
         "insert into model_limit (model, told, told_at) values ('gpt-4o', %s, %s)",
         [LIMIT, clock()],
@@ -130,7 +131,7 @@ async def test_the_estimates_of_a_route_are_corrected_by_what_openai_counts(
     await drive(ctx, clock)
     assert {r.state for r in await look(ctx, requests)} == {"completed"}
     sizes = [batch["request_counts"]["total"] for batch in openai.batches()]
-    assert sizes[0] == 1, "estimated at 600 tokens each"
+    assert sizes[0] == 2, "estimated at 370 tokens each"
     assert max(sizes) in (7, 8, 9), "100 tokens each, and 950 are used"
     assert refused(openai) == 0
 
@@ -232,11 +233,15 @@ async def test_a_guess_is_never_shown_as_openais_limit(
     assert (model, told) == ("gpt-4o", LIMIT)
     assert guess is not None
     assert guess < LIMIT
-    pace = situation.Pace(timedelta(seconds=60), creates=0)
-    told_to_people = situation.queue(queue, pace, Forecast({}, {}), clock())
-    assert told_to_people["reason"] == "token_limit"
-    assert told_to_people["token_limit"] == {"told": LIMIT, "kept": guess, "others": True}
-    assert told_to_people["detail"].startswith(
-        "OpenAI told a limit of 1,000 enqueued tokens; our batches are refused below that: "
-        "others may be using this account."
-    )
+    pace, soon = situation.Pace(timedelta(seconds=60), creates=0), clock() + timedelta(seconds=60)
+    waiting = replace(queue, held_until=None, queued_at=clock() - timedelta(hours=1), enqueued=1)
+    for row, until in ((replace(waiting, held_until=soon), soon), (waiting, None)):
+        shown = situation.queue(row, pace, Forecast({}, {}), clock())
+        assert (shown["reason"], shown["until"]) == ("token_limit", situation.unix(until))
+        assert shown["token_limit"] == {"told": LIMIT, "kept": guess, "others": True}
+        assert shown["detail"].startswith(
+            "OpenAI told a limit of 1,000 enqueued tokens; our batches are refused below that: "
+            "others may be using this account."
+        )
+    alone = situation.queue(replace(waiting, queued_at=soon), pace, Forecast({}, {}), clock())
+    assert (alone["reason"], alone["until"]) == ("token_limit", situation.unix(soon))
