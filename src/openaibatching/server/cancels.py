@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
 from openaibatching.server.db import Connection, execute, value
+from openaibatching.server.model import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,14 @@ async def cancel_queued(
     row = await (await execute(conn, "cancel_queued", params)).fetchone()
     assert row is not None
     return row[0], row[1]
+
+
+async def wish_cancel(conn: Connection, tenant: str, batch_id: uuid.UUID) -> bool:
+    """Wish the end of a batch; False if OpenAI has ended it, or if it is not the tenant's alone."""
+    params = {"id": batch_id, "tenant": tenant}
+    return (await (await execute(conn, "wish_cancel", params)).fetchone()) is not None
+
+
+async def lock_wish(conn: Connection, batch: Batch) -> bool:
+    """Whether the batch's end is wished; until the transaction ends, nobody can wish it."""
+    return bool(await value(conn, "lock_wish", {"id": batch.id}))

@@ -21,7 +21,7 @@ async def clean_one(ctx: Context) -> bool:
         if batch is None:
             return False
         try:
-            others = await doubles.stop(ctx, batch) if batch.creates > 1 else []
+            others = await doubles.stop(ctx, batch) if doubles.possible(batch) else []
             if any(other.status not in TERMINAL for other in others):
                 await ctx.postpone(batch, DOUBLE_ENDS_S)
                 return True

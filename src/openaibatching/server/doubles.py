@@ -15,6 +15,11 @@ from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 log = journal.get()
 
 
+def possible(batch: Batch) -> bool:
+    """Whether more creates may have acted than the one that was adopted."""
+    return batch.creates > (batch.upstream_id is not None)
+
+
 async def stop(ctx: Context, batch: Batch) -> list[UpstreamBatch]:
     """Every double of the batch; those that still run are asked to stop. Raises UpstreamError."""
     found = await ctx.upstream.find_batches(batch.id, batch.created_at)

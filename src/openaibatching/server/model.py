@@ -37,13 +37,16 @@ TRANSITIONS: frozenset[tuple[str, str | None, str]] = frozenset(
         ("request", "in_progress", "completed"),
         ("request", "in_progress", "failed"),
         ("request", "in_progress", "queued"),
+        ("request", "in_progress", "cancelled"),
         ("request", "failed", "queued"),
         ("request", "cancelled", "queued"),
         ("batch", None, "claimed"),
         ("batch", "claimed", "uploading"),
         ("batch", "uploading", "uploading"),
         ("batch", "uploading", "uploaded"),
+        ("batch", "claimed", "refused"),
         ("batch", "uploading", "refused"),
+        ("batch", "uploaded", "refused"),
         ("batch", "uploaded", "creating"),
         ("batch", "creating", "uploaded"),
         ("batch", "creating", "submitted"),
@@ -231,6 +234,8 @@ class Batch:
     completed: int
     failed: int
     requeued: int
+    cancelled: int
+    cancel_wished_at: datetime | None
     created_at: datetime
     attempted_at: datetime | None
     submitted_at: datetime | None
@@ -301,9 +306,10 @@ def token_columns(tokens: Tokens | None) -> dict[str, int | None]:
 class Result:
     """What became of one request of a batch: a row to be stored.
 
-    `state` is completed, failed or queued (again); `answer` is the JSON that the caller gets,
-    or, for one queued again, the last reason why. `tokens` and `receipt` (None where the price is
-    not known) are the answer's; `code` is OpenAI's reason for a failure, "" where it gave none.
+    `state` is completed, failed, cancelled or queued (again); `answer` is the JSON that the caller
+    gets, or, for one queued again, the last reason why. `tokens` and `receipt` (None where the
+    price is not known) are the answer's; `code` is OpenAI's reason for a failure, "" where it gave
+    none.
     """
 
     id: uuid.UUID
@@ -364,6 +370,7 @@ class Books:
     completed: int
     failed: int
     requeued: int
+    cancelled: int
     unanswered: Tokens
 
 

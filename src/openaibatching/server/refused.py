@@ -24,7 +24,10 @@ async def refused_one(ctx: Context) -> bool:
     async with ctx.lease(("refused",)) as batch:
         if batch is None:
             return False
-        await _resolve(ctx, batch)
+        if batch.cancel_wished_at is None:
+            await _resolve(ctx, batch)
+        else:
+            await settle.call_off(ctx, batch)
     return True
 
 

@@ -91,6 +91,8 @@ class BatchRow:
     completed: int
     failed: int
     requeued: int
+    cancelled: int
+    cancel_wished_at: datetime | None
     tries: int
     created_at: datetime
     attempted_at: datetime | None

@@ -24,12 +24,32 @@ async def finish(
     *,
     refund: bool = False,
 ) -> None:
-    """Store these results, what they cost, and what failed: all of it or nothing."""
+    """Store these results, what they cost, and what failed: all of it or nothing.
+
+    Of a batch whose end a caller wished, what has no answer is cancelled and does not go again.
+    """
+    if batch.cancel_wished_at is not None:
+        rows = [_called_off(row) for row in rows]
     await store.store_results(conn, ctx.server, batch, rows, refund=refund, now=ctx.now())
     spent = receipts.spent(rows, tenants, ctx.settings.unpriced_usd_mtok)
     await money.add_spending(conn, batch, spent, ctx.now())
     await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
     await model_limits.learn_rate(conn, batch, rows)
+
+
+def _called_off(row: Result) -> Result:
+    unanswered = row.state == "queued" or row.code == "batch_cancelled"
+    return Result(row.id, "cancelled", None, None) if unanswered else row
+
+
+async def call_off(ctx: Context, batch: Batch) -> None:
+    """Cancel all requests of a batch whose end a caller wished before OpenAI had it."""
+    async with ctx.database.transaction() as conn:
+        owed = await store.read_unanswered(conn, batch)
+        rows = [Result(request.id, "cancelled", None, None) for request in owed]
+        await finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed}, refund=True)
+        books = await close_books(ctx, conn, batch)
+    report(batch, books)
 
 
 async def trace(ctx: Context, rows: Sequence[Result]) -> None:
@@ -59,7 +79,8 @@ async def charge(ctx: Context, conn: Connection, batch: Batch, tokens: Tokens) -
 
 
 def report(batch: Batch, books: Books) -> None:
-    counts = {"completed": books.completed, "failed": books.failed, "requeued": books.requeued}
+    counts = {"completed": books.completed, "failed": books.failed, "requeued": books.requeued,
+              "cancelled": books.cancelled}  # fmt: skip
     log.info("batch_collected", **batch.names, requests=batch.requests, **counts)
     if books.requeued:
         log.info("requests_requeued", **batch.names, requests=books.requeued)

@@ -419,6 +419,7 @@ async def _count(
         completed=moved.get("completed", 0),
         failed=moved.get("failed", 0),
         requeued=moved.get("queued", 0),
+        cancelled=moved.get("cancelled", 0),
         **token_columns(tokens),
     )
 
@@ -446,8 +447,8 @@ async def finish_collect(
     row = await (await execute(conn, "finish_collect", params)).fetchone()
     if row is None:
         raise LeaseLost(f"batch {batch.id}: finish_collect found it in other hands")
-    completed, failed, requeued, *tokens = row
-    return Books(completed, failed, requeued, Tokens(*tokens))
+    completed, failed, requeued, cancelled, *tokens = row
+    return Books(completed, failed, requeued, cancelled, Tokens(*tokens))
 
 
 async def split_batch(

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import IO
 
-from openaibatching.server import journal, store
+from openaibatching.server import cancels, journal, store
 from openaibatching.server.config import LEASE_S, UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.errors import (
@@ -43,7 +43,9 @@ async def upload_one(ctx: Context) -> bool:
     batch = None
     try:
         async with ctx.lease(("claimed", "uploading")) as batch:
-            if batch is not None:
+            if batch is not None and batch.cancel_wished_at is not None:
+                await _call_off(ctx, batch)
+            elif batch is not None:
                 await _adopt_or_upload(ctx, batch)
     except LeaseLost:
         if batch is not None:
@@ -143,7 +145,9 @@ async def create_one(ctx: Context) -> bool:
             return False
         # Two branches, because one error means two things: a create that is refused did not
         # act, while a refused look says nothing about the create before it.
-        if batch.state == "uploaded":
+        if batch.state == "uploaded" and batch.cancel_wished_at is not None:
+            await _call_off(ctx, batch)
+        elif batch.state == "uploaded":
             await _try_create(ctx, batch)
         else:
             try:
@@ -151,6 +155,13 @@ async def create_one(ctx: Context) -> bool:
             except UpstreamError as error:
                 log.warning("search_failed", **await _later(ctx, batch, error))
     return True
+
+
+async def _call_off(ctx: Context, batch: Batch) -> None:
+    """Its end is wished: it is not sent."""
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(conn, "call_off_batch", ctx.server, batch, now=ctx.now())
+    log.info("batch_called_off", **batch.names, requests=batch.requests)
 
 
 async def _try_create(ctx: Context, batch: Batch) -> None:
@@ -179,6 +190,10 @@ async def _create(ctx: Context, batch: Batch) -> None:
     committing = time.monotonic()
     async with ctx.database.transaction() as conn:
         await store.lock_creates(conn)
+        # Wished since the batch was taken: a create that begins after the wish is not sent.
+        if await cancels.lock_wish(conn, batch):
+            await store.release_batch(conn, ctx.server, batch, 0, ctx.now())
+            return
         if await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR:
             log.warning("creations_full", **batch.names, wait_s=CREATES_FULL_S)
             trouble = f"{UPSTREAM_CREATES_PER_HOUR:,} batches were created in the last hour"

@@ -34,7 +34,7 @@ async def watch_one(ctx: Context) -> bool:
             return False
         assert batch.upstream_id is not None
         try:
-            if batch.creates > 1:
+            if doubles.possible(batch):
                 await doubles.stop(ctx, batch)
             seen = await _look(ctx, batch, batch.upstream_id)
         except UpstreamError as error:
@@ -95,7 +95,8 @@ async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
 
 async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:
     """The batch as OpenAI has it. One that is overdue is asked to stop, so that it ends at last
-    with what it has; one that OpenAI no longer knows has ended with nothing."""
+    with what it has, and so is one whose end a caller wished; one that OpenAI no longer knows has
+    ended with nothing."""
     assert batch.submitted_at is not None
     overdue = batch.now - batch.submitted_at > WINDOW + GRACE
     try:
@@ -106,7 +107,11 @@ async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:
             raise
         log.error("batch_vanished", **batch.names)
         return UpstreamBatch(upstream_id, "expired", None, None, None)
-    if overdue and seen.status not in (*TERMINAL, "cancelling"):
-        log.warning("batch_overdue", **batch.names, status=seen.status)
+    wished = batch.cancel_wished_at is not None
+    if (overdue or wished) and seen.status not in (*TERMINAL, "cancelling"):
+        if wished:
+            log.info("batch_called_off", **batch.names, status=seen.status)
+        else:
+            log.warning("batch_overdue", **batch.names, status=seen.status)
         await ctx.upstream.cancel(upstream_id)
     return seen

@@ -180,7 +180,8 @@ update batch
     for update skip locked)
 returning id, state, leases, endpoint, model, requests, tokens, tries, downloads, uploads, creates,
           upstream_id, upstream_status, input_file_id, output_file_id, error_file_id, errors,
-          completed, failed, requeued, created_at, attempted_at, submitted_at, next_at,
+          completed, failed, requeued, cancelled, cancel_wished_at, created_at, attempted_at,
+          submitted_at, next_at,
           coalesce(%(now)s::timestamptz, now()) as now;
 
 -- name: due_states
@@ -281,6 +282,18 @@ update batch
    and state in ('uploading', 'creating', 'submitted')
 returning id;
 
+-- name: call_off_batch
+-- batch: claimed -> refused
+-- batch: uploading -> refused
+-- batch: uploaded -> refused
+-- Its end is wished, and OpenAI does not have it: none of it was executed, as if it had been refused.
+update batch
+   set state = 'refused', tries = 0, trouble = null, upstream_status = 'cancelled',
+       ended_at = coalesce(%(now)s::timestamptz, now()), lease_by = null, lease_until = null
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state in ('claimed', 'uploading', 'uploaded')
+returning id;
+
 -- name: read_input_file
 -- Past its upload a batch keeps its file: any other one with its name is a stray.
 select input_file_id from batch
@@ -333,6 +346,7 @@ returning pg_notify('openaibatching', 'submitted');
 -- request: in_progress -> completed
 -- request: in_progress -> failed
 -- request: in_progress -> queued
+-- request: in_progress -> cancelled
 -- A second result for the same request changes nothing. `refund`: OpenAI did not execute it.
 -- Found by their ids (offset 0), and then by their keys: a planner that sees that they are of one batch,
 -- and open, reads all of that batch for each part of its answers. Two servers may store one batch's
@@ -375,7 +389,7 @@ select state, count(*) as n from moved group by state;
 -- name: count_results
 update batch
    set completed = completed + %(completed)s::int, failed = failed + %(failed)s::int,
-       requeued = requeued + %(requeued)s::int,
+       requeued = requeued + %(requeued)s::int, cancelled = cancelled + %(cancelled)s::int,
        input_tokens = input_tokens - %(input_tokens)s::bigint,
        cached_tokens = cached_tokens - %(cached_tokens)s::bigint,
        output_tokens = output_tokens - %(output_tokens)s::bigint,
@@ -425,7 +439,7 @@ update batch set state = 'collected', tries = 0, trouble = null, next_at = coale
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state in ('refused', 'ended')
-returning completed, failed, requeued, coalesce(input_tokens, 0), coalesce(cached_tokens, 0),
+returning completed, failed, requeued, cancelled, coalesce(input_tokens, 0), coalesce(cached_tokens, 0),
           coalesce(output_tokens, 0), coalesce(reasoning_tokens, 0);
 
 -- name: note_event

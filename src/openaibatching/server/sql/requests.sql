@@ -82,3 +82,15 @@ select id from again;
 
 -- name: delete_request
 delete from request where id = %(id)s::uuid and finished_at is not null returning id;
+
+-- name: wish_cancel
+-- Nobody else's request is in it, and OpenAI has not ended it. The batch's next turn carries the wish
+-- out, whichever server takes it. Wishing again changes nothing.
+update batch b set cancel_wished_at = coalesce(cancel_wished_at, now()), next_at = now()
+ where id = %(id)s::uuid and state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted')
+   and not exists (select from share s where s.batch_id = b.id and s.tenant <> %(tenant)s::text)
+returning pg_notify('openaibatching', state);
+
+-- name: lock_wish
+-- Whether the batch's end is wished; until the transaction ends, nobody can wish it.
+select cancel_wished_at is not null from batch where id = %(id)s::uuid for no key update;

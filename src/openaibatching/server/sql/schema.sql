@@ -52,6 +52,8 @@ create table batch (
   completed       int not null default 0,
   failed          int not null default 0,
   requeued        int not null default 0,
+  cancelled       int not null default 0,
+  cancel_wished_at  timestamptz,               -- a caller wants it stopped: nothing of it goes again
   -- OpenAI's own counts at the last look: for people to watch, nothing is decided by them.
   upstream_completed  int not null default 0,
   upstream_failed     int not null default 0,
@@ -74,7 +76,7 @@ create table batch (
   check ((state = 'closed') = (closed_at is not null)),
   check (state not in ('uploaded', 'creating', 'submitted') or input_file_id is not null),
   check (state <> 'submitted' or upstream_id is not null),
-  check (state not in ('collected', 'closed') or completed + failed + requeued = requests)
+  check (state not in ('collected', 'closed') or completed + failed + requeued + cancelled = requests)
 );
 create index batch_by_turn on batch (state, next_at) where state <> 'closed';
 create index batch_by_attempt on batch (attempted_at);
@@ -328,7 +330,7 @@ return b.state <> 'closed' and coalesce(b.ended_at, b.submitted_at, b.created_at
 create view tenant_batch as
 select s.tenant, b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
        b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
-       b.requeued, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
+       b.requeued, b.cancelled, b.cancel_wished_at, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
        b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
   from share s join batch b on b.id = s.batch_id;
 
