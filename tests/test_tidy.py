@@ -51,7 +51,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         (
             "worker keyring sessions incoming forecaster budget totals model_list answers_read "
             "door roll bulk_out bulk overview api_reports api_models api connections steering "
-            "visitor looks routes"
+            "visitor looks routes calling_off"
         ),
     ),
     ("put together", True, "service"),

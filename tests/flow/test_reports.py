@@ -165,18 +165,18 @@ async def test_a_pending_reply_says_when_its_answer_is_expected(quiet: Door) -> 
 async def test_batches_are_listed_newest_first_and_found_by_either_id(lively: Door) -> None:
     done = [await ask(lively, chat(f"batch {n}"), **WAIT) for n in range(3)]
     theirs = [each["batching"]["batch_id"] for each in done]
-    page = await got(lively, "/v1/batches?limit=2")
+    page = await got(lively, "/v1/upstream_batches?limit=2")
     assert [batch["batch_id"] for batch in page["data"]] == [theirs[2], theirs[1]]
     assert page["has_more"] is True
     assert (page["first_id"], page["last_id"]) == tuple(batch["id"] for batch in page["data"])
-    after = await got(lively, f"/v1/batches?limit=1&after={page['last_id']}")
+    after = await got(lively, f"/v1/upstream_batches?limit=1&after={page['last_id']}")
     [batch] = after["data"]
     assert batch["batch_id"] == theirs[0]
-    assert batch["object"] == "batch"
+    assert batch["object"] == "upstream_batch"
     assert (batch["requests"], batch["own_requests"]) == (1, 1)
     assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
     for name in (batch["id"], theirs[0]):
-        same = await got(lively, f"/v1/batches/{name}")
+        same = await got(lively, f"/v1/upstream_batches/{name}")
         assert (same["id"], same["batch_id"]) == (batch["id"], theirs[0])
 
 
@@ -188,10 +188,10 @@ async def test_another_tenant_sees_neither_batches_nor_costs_nor_events(lively: 
         "%00",
         "%ED%A0%BD",
     ):
-        refused(await lively.other.get(f"/v1/batches/{name}"), 404, "not_found", "id")
+        refused(await lively.other.get(f"/v1/upstream_batches/{name}"), 404, "not_found", "id")
     id_ = done["batching"]["id"]
     refused(await lively.other.get(f"/v1/requests/{id_}/events"), 404, "not_found", "id")
-    assert (await lively.other.get("/v1/batches")).json()["data"] == []
+    assert (await lively.other.get("/v1/upstream_batches")).json()["data"] == []
     assert (await lively.other.get("/v1/costs")).json()["data"] == []
     stats = (await lively.other.get("/v1/stats")).json()
     assert stats["tenant"] != (await got(lively, "/v1/stats"))["tenant"]

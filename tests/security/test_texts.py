@@ -159,7 +159,8 @@ async def test_an_id_that_cannot_be_stored_is_like_one_that_is_not_there(door: D
         "/v1/requests/{}",
         "/v1/requests?after={}",
         "/v1/batches/{}",
-        "/v1/batches?after={}",
+        "/v1/upstream_batches/{}",
+        "/v1/upstream_batches?after={}",
     ):
         for bad in ("%00", "a%00b"):
             refused(await ask(door, "GET", path.format(bad)), 404, "not_found", "id")

@@ -47,13 +47,16 @@ def parser() -> argparse.ArgumentParser:
 def list_(server: Server, options: argparse.Namespace) -> int:
     """The batches, newest first."""
     return command.show_list(
-        server, options, "/batches", lambda found: table(found, empty="There are no batches.")
+        server,
+        options,
+        "/upstream_batches",
+        lambda found: table(found, empty="There are no batches."),
     )
 
 
 def show(server: Server, options: argparse.Namespace) -> int:
     """One batch."""
-    command.show(options, server.get(at("batches", options.id)), described)
+    command.show(options, server.get(at("upstream_batches", options.id)), described)
     return DONE
 
 

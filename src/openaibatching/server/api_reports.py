@@ -5,10 +5,11 @@ from __future__ import annotations
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from openaibatching.server import errors, incoming, overview, situation
+from openaibatching.server import calling_off, canonical, errors, incoming, overview, situation
 from openaibatching.server.door import Door
 
 DAYS, DAYS_MAX = 30, 3660
+CANCEL_BYTES_MAX = 65_536
 
 
 async def read_stats(door: Door, http: HttpRequest) -> Response:
@@ -17,16 +18,41 @@ async def read_stats(door: Door, http: HttpRequest) -> Response:
 
 
 async def list_batches(door: Door, http: HttpRequest) -> Response:
-    """GET /v1/batches."""
+    """GET /v1/upstream_batches."""
     tenant = await incoming.tenant(http, door.keyring)
     after, limit = incoming.given(http, "after"), incoming.limit(http)
     return JSONResponse(await overview.batches(door, tenant, after, limit))
 
 
 async def read_batch(door: Door, http: HttpRequest) -> Response:
-    """GET /v1/batches/{id}; the id is ours, or OpenAI's."""
+    """GET /v1/upstream_batches/{id}; the id is ours, or OpenAI's."""
     tenant = await incoming.tenant(http, door.keyring)
     return JSONResponse(await overview.batch(door, tenant, http.path_params["id"]))
+
+
+async def cancel_batch(door: Door, http: HttpRequest) -> Response:
+    """POST /v1/upstream_batches/{id}/cancel."""
+    tenant = await incoming.tenant(http, door.keyring)
+    return JSONResponse(await calling_off.cancel_batch(door, tenant, http.path_params["id"]))
+
+
+async def cancel_queued(door: Door, http: HttpRequest) -> Response:
+    """POST /v1/requests/cancel."""
+    tenant = await incoming.tenant(http, door.keyring)
+    body = await incoming.read_json(http, CANCEL_BYTES_MAX)
+    wanted = calling_off.read_wanted(canonical.parse(body))
+    return JSONResponse({"cancelled": await calling_off.cancel_queued(door, tenant, wanted)})
+
+
+async def no_batch(door: Door, http: HttpRequest) -> Response:
+    """GET /v1/batches/{id}: what is sent to OpenAI is at another path."""
+    await incoming.tenant(http, door.keyring)
+    name = http.path_params["id"]
+    raise errors.NotFound(
+        f"No batch found with id '{name}'. What was sent to OpenAI is at "
+        f"/v1/upstream_batches/{name}.",
+        param="id",
+    )
 
 
 async def read_costs(door: Door, http: HttpRequest) -> Response:

@@ -113,6 +113,12 @@ class UnstorableText(InvalidParameter):
     """A parameter holds a character that PostgreSQL does not store: NUL, or a lone surrogate."""
 
 
+class UnknownParameter(Refusal):
+    """A parameter is not known here."""
+
+    code = "unknown_parameter"
+
+
 class InvalidUrl(Refusal):
     """A line's 'url' is none of the endpoints that a batch takes."""
 
@@ -182,6 +188,12 @@ class AlreadyFinished(Conflict):
     """The request has already finished."""
 
     code = "already_finished"
+
+
+class SharedBatch(Conflict):
+    """Requests of other tenants are in this batch, too: it cannot be cancelled."""
+
+    code = "shared_batch"
 
 
 class NotRetryable(Conflict):

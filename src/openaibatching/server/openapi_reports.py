@@ -25,25 +25,8 @@ def paths() -> Schema:
                 "Stats",
             )
         },
-        "/v1/batches": {
-            "get": _operation(
-                "list_batches",
-                "The batches that carry the caller's requests, newest first.",
-                "BatchList",
-                ("limit", "after"),
-                _INVALID,
-                _NOT_FOUND,
-            )
-        },
-        "/v1/batches/{id}": {
-            "get": _operation(
-                "retrieve_batch",
-                "One of them, by our id or OpenAI's.",
-                "Batch",
-                ("batch_id",),
-                _NOT_FOUND,
-            )
-        },
+        **_cancels(),
+        **_batches(),
         "/v1/costs": {
             "get": _operation(
                 "list_costs",
@@ -69,6 +52,70 @@ def paths() -> Schema:
                 ("id",),
                 _NOT_FOUND,
             )
+        },
+    }
+
+
+def _cancels() -> Schema:
+    return {
+        "/v1/requests/cancel": {
+            "post": {
+                **_operation(
+                    "cancel_requests",
+                    "Cancel all that is queued and fits: what is left out does not limit it.",
+                    "Cancelled",
+                    (),
+                    {"400": ("invalid_json", "invalid_value", "unknown_parameter")},
+                    {"408": ("request_timeout",), "413": ("request_too_large",)},
+                    {"415": ("unsupported_media_type",)},
+                ),
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": ref("schemas", "WhatToCancel")}},
+                },
+            }
+        },
+    }
+
+
+def _batches() -> Schema:
+    return {
+        "/v1/upstream_batches": {
+            "get": _operation(
+                "list_upstream_batches",
+                "The batches that carry the caller's requests, newest first.",
+                "BatchList",
+                ("limit", "after"),
+                _INVALID,
+                _NOT_FOUND,
+            )
+        },
+        "/v1/upstream_batches/{id}/cancel": {
+            "post": _operation(
+                "cancel_upstream_batch",
+                "Stop a batch: finished lines keep their answers, the rest is cancelled.",
+                "Batch",
+                ("batch_id",),
+                _NOT_FOUND,
+                {"409": ("already_finished", "shared_batch")},
+            )
+        },
+        "/v1/upstream_batches/{id}": {
+            "get": _operation(
+                "retrieve_upstream_batch",
+                "One of them, by our id or OpenAI's.",
+                "Batch",
+                ("batch_id",),
+                _NOT_FOUND,
+            )
+        },
+        "/v1/batches/{id}": {
+            "get": {
+                "operationId": "retrieve_batch",
+                "summary": "No batch is here: what was sent to OpenAI is an upstream batch.",
+                "parameters": [ref("parameters", "batch_id")],
+                "responses": refusals(_REFUSALS, _NOT_FOUND),
+            }
         },
     }
 
@@ -147,6 +194,17 @@ def schemas() -> dict[str, Schema]:
         "BatchList": _list("Batch", **ends),
         "Costs": _costs(),
         "CostList": _list("Costs", total=ref("schemas", "Costs")),
+        "Cancelled": object_({"cancelled": _COUNT}, "How many requests were cancelled."),
+        "WhatToCancel": {
+            "type": "object",
+            "properties": {
+                "model": or_null("string", minLength=1),
+                "group": or_null("string", pattern="^[A-Za-z0-9._:-]{1,128}$"),
+                "created_before": or_null("number", description="Unix seconds."),
+            },
+            "additionalProperties": False,
+            "examples": [{"model": "gpt-4o", "created_before": 1795342800}],
+        },
         "Flush": object_(
             {"object": {"const": "flush"}, "requests": _COUNT}, "How many requests were queued."
         ),
@@ -229,7 +287,7 @@ def _stats() -> Schema:
 def _batch() -> Schema:
     counts = dict.fromkeys(("total", "completed", "failed"), _COUNT)
     members: dict[str, Schema] = {
-        "object": {"const": "batch"},
+        "object": {"const": "upstream_batch"},
         "id": {"type": "string", "format": "uuid"},
         "batch_id": or_null("string", description="OpenAI's id."),
         "status": {"enum": list(BATCH_STATES)},
@@ -240,6 +298,7 @@ def _batch() -> Schema:
         "own_requests": _COUNT,
         "request_counts": object_(counts, "OpenAI's counts while it works, then ours."),
         "requeued": _COUNT,
+        "cancelled": _COUNT,
         "tries": _COUNT,
         "stuck": {"type": "boolean"},
         "reason": _TEXT,
@@ -248,6 +307,7 @@ def _batch() -> Schema:
         **{
             name: or_null("integer")
             for name in (
+                "cancel_requested_at",
                 "submitted_at",
                 "ended_at",
                 "closed_at",

@@ -79,7 +79,7 @@ async def batches(door: Door, tenant: str, after: str, limit: int) -> dict[str, 
 
     `after` is a batch's id, or "". Raises NotFound, DatabaseUnavailable.
     """
-    before_seq = (await _find(door, tenant, after)).seq if after else None
+    before_seq = (await find_batch(door, tenant, after)).seq if after else None
     found = await door.read(lambda conn: reports.list_batches(conn, tenant, before_seq, limit + 1))
     now = datetime.now(UTC)
     data = [situation.batch(row, door.forecaster.forecast, now) for row in found[:limit]]
@@ -94,11 +94,12 @@ async def batches(door: Door, tenant: str, after: str, limit: int) -> dict[str, 
 
 async def batch(door: Door, tenant: str, name: str) -> dict[str, Any]:
     """The tenant's batch of that name, our id or OpenAI's. Raises NotFound, DatabaseUnavailable."""
-    row = await _find(door, tenant, name)
+    row = await find_batch(door, tenant, name)
     return situation.batch(row, door.forecaster.forecast, datetime.now(UTC))
 
 
-async def _find(door: Door, tenant: str, name: str) -> reports.BatchRow:
+async def find_batch(door: Door, tenant: str, name: str) -> reports.BatchRow:
+    """The tenant's batch of that name, our id or OpenAI's. Raises NotFound, DatabaseUnavailable."""
     try:
         id_ = uuid.UUID(name)
     except ValueError:

@@ -132,11 +132,11 @@ def _first_end(forecast: Forecast, now: datetime, model: str | None = None) -> d
 
 
 def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
-    """The object of GET /v1/batches/{id}."""
+    """The object of GET /v1/upstream_batches/{id}."""
     known = row.state in ("refused", "ended", "collected", "closed")
     end = forecast.of_batch(row.upstream_id, now) if row.upstream_id and not known else None
     return {
-        "object": "batch",
+        "object": "upstream_batch",
         "id": str(row.id),
         "batch_id": row.upstream_id,
         "status": row.state,
@@ -151,11 +151,13 @@ def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
             "failed": row.failed if known else row.upstream_failed,
         },
         "requeued": row.requeued,
+        "cancelled": row.cancelled,
         "tries": row.tries,
         "stuck": row.stuck,
         "reason": _going_on(row),
         "trouble_since": unix(row.troubled_at) if row.trouble else None,
         "created_at": unix(row.created_at),
+        "cancel_requested_at": unix(row.cancel_wished_at),
         "submitted_at": unix(row.submitted_at),
         "ended_at": unix(row.ended_at),
         "closed_at": unix(row.closed_at),
@@ -173,6 +175,7 @@ _DOING = {
     "ended": "OpenAI has ended it; its answers are being read.",
     "collected": "All is answered; its files at OpenAI are being deleted.",
 }
+_BEFORE_ITS_END = ("claimed", "uploading", "uploaded", "creating", "submitted")
 _AT_OPENAI = {
     "validating": "OpenAI checks its file.",
     "in_progress": "OpenAI works on it.",
@@ -195,6 +198,8 @@ def _going_on(row: BatchRow) -> str:
         said = _AT_OPENAI.get(row.upstream_status or "", "OpenAI has it.")
     else:
         said = _DOING[row.state]
+    if row.cancel_wished_at is not None and row.state in _BEFORE_ITS_END:
+        said = "It was cancelled: what is not answered yet is not sent again. " + said
     if row.trouble:
         failed = "look" if row.state == "submitted" else "try"
         said = f"The last {failed} failed, because {row.trouble}; it is repeated. {said}"
@@ -202,6 +207,8 @@ def _going_on(row: BatchRow) -> str:
 
 
 def _ended(row: BatchRow) -> str:
+    if row.cancelled:
+        return f"Cancelled: {row.cancelled:,} requests were not answered; answers are kept."
     again = f" {row.requeued:,} requests went again." if row.requeued else ""
     if row.upstream_status == "completed":
         return "Done." + again
