@@ -57,6 +57,7 @@ def faults(seed: int, **more: float) -> Faults:
         "unknown_fields": 0.5, "expire": 0.2, "cancel_from_outside": 0.1,
         "late_upload": 0.2, "upload_500_after_acting": 0.3, "missing_fields": 0.5,
         "polls_blackout": 0.3, "stuck_cancelling": 0.5, "short_download": 0.1,
+        "list_without_data": 0.2, "list_ignores_after": 0.2, "expires_done": 0.1,
     }  # fmt: skip
     given: dict[str, Any] = {}
     for name, value in {**most, **more}.items():
