@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-openai2 test-ts test-sdks test-dist image-test check docs picture bench soak fuzz
+.PHONY: help demo serve test test-main test-openai2 test-ts test-sdks test-dist image-test check docs picture bench soak fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -16,8 +16,6 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # there are cores, because tests often wait for a server.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 ON_ALL_CORES := -n $(shell expr $(CORES) + 1) --dist loadfile --no-loadscope-reorder
-# Of two targets at a time, each says what it has to say when it has ended; old makes take turns.
-SIDE_BY_SIDE := $(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target)
 
 # Each is a group of pyproject.toml, and tests/sdks/test_….py.
 SDKS := langchain litellm instructor
@@ -38,10 +36,18 @@ demo: .venv/server ## server, database and a simulated OpenAI at once: one call,
 serve: .venv/server ## run the service; it needs OPENAI_API_KEY
 	@.venv/bin/openaibatching serve
 
-test: .venv/dev ## every test, those of the Python clients with openai 2 and 3
+# Each part runs, whatever became of the others, and the end says which failed.
+PARTS := test-main test-openai2 test-ts test-sdks
+
+test: ## every test, those of the Python clients with openai 2 and 3
+	@failed=; for part in $(PARTS); do \
+		$(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	if [ -n "$$failed" ]; then echo "Failed:$$failed" >&2; exit 1; fi; \
+	echo "All parts passed: $(PARTS)"
+
+test-main: .venv/dev ## all but the parts below
 	@echo "Tests with $$(.venv/bin/python $(VERSION_OF_OPENAI))"
 	@.venv/bin/pytest -q $(ON_ALL_CORES)
-	@$(MAKE) --no-print-directory $(SIDE_BY_SIDE) test-openai2 test-ts test-sdks
 
 test-openai2: .venv-openai2/dev ## the Python clients with openai 2
 	@echo "Tests of the clients with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"

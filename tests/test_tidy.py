@@ -373,3 +373,11 @@ def test_every_test_that_the_table_of_faults_names_is_there() -> None:
     for file, name in named:
         functions = {found for found, _ in source.functions(ROOT / "tests" / file)}
         assert not name or name in functions, f"{file} has no {name}"
+
+
+def test_every_part_of_make_test_runs_and_the_end_says_which_failed() -> None:
+    parts = "PARTS=help no-such-part help"
+    done = subprocess.run(["make", "test", parts], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stdout.count("make demo") == 2, "the part after the one that failed"
+    assert done.stderr.splitlines()[-2] == "Failed: no-such-part"

@@ -7,6 +7,7 @@ import pwd
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -213,3 +214,35 @@ def test_it_runs_as_an_ordinary_user_too(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("18")
     assert done.stdout.endswith("True\n")
+
+
+NEW_USER = """
+import sys
+from openaibatching.server import embedded
+
+embedded.SYSTEM_USER = sys.argv[1]
+sys.stdin.read()  # until all are here
+print(embedded._system_user().pw_uid)
+"""
+
+
+def test_servers_that_start_at_once_on_a_new_machine_make_one_user() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("not root: no user is made")
+    name = f"oab-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-c", NEW_USER, name]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(6)
+    ]
+    try:
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.close()
+        said = {process.stdout.read() for process in started if process.stdout is not None}
+        assert [process.wait() for process in started] == [0] * len(started)
+        assert said == {b"%d\n" % pwd.getpwnam(name).pw_uid}
+    finally:
+        subprocess.run(["userdel", name], check=False)
+        for process in started:
+            if process.stdout is not None:
+                process.stdout.close()

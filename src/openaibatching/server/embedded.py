@@ -30,6 +30,7 @@ from openaibatching.server.errors import ConfigError
 log = journal.get()
 
 SYSTEM_USER = "openaibatching"
+USERS = "/etc/passwd"
 DATA = "postgres"
 """The database's folder in the data folder."""
 START_S = 60
@@ -234,7 +235,18 @@ def _system_user() -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", SYSTEM_USER]
+        return _new_system_user()
+
+
+def _new_system_user() -> pwd.struct_passwd:
+    """Make the user, one process at a time: of two that run useradd at once, one fails."""
+    command = ["useradd", "--system", "--no-create-home", SYSTEM_USER]
+    with open(USERS) as lock:  # noqa: PTH123 - only its lock is wanted
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return pwd.getpwnam(SYSTEM_USER)  # another process has made it meanwhile
+        except KeyError:
+            pass
         try:
             subprocess.run(command, check=True, capture_output=True)  # noqa: S603
         except (OSError, subprocess.CalledProcessError) as error:
