@@ -36,7 +36,10 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
     (
         "the rim: the database and OpenAI",
         True,
-        "turns db store cancels model_limits money reports keys rows embedded upstream tracing",
+        (
+            "turns db requirements store cancels model_limits money reports keys rows embedded "
+            "upstream tracing"
+        ),
     ),
     ("what was read, in words", False, "situation"),
     ("what a step is given", True, "context doubles settle token_limits previous"),
@@ -58,7 +61,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
 )
 
 # What server and commands share; needs nothing of either.
-SHARED = {"openaibatching.secret_file"}
+SHARED = {"openaibatching.secret_file", "openaibatching.surroundings"}
 
 FILE_LINES_MAX, FILE_LINES_MEDIAN_MAX, FUNCTION_LINES_MAX = 500, 200, 70
 PYTHON_FILES = sorted(

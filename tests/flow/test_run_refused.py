@@ -101,6 +101,20 @@ def test_a_key_that_is_none(
     assert "BATCH_SERVER_API_KEY" in refused(source, "-o", out)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "ftp://h"), ("https_proxy", "http://h:port"), ("SSL_CERT_FILE", "/nowhere")],
+)
+def test_a_way_that_no_client_can_take(
+    refused: Refused, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+    value: str, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv(name, value)
+    assert refused(source, "-o", out).startswith(f"{name}: ")
+    assert main(["status"]) == 2
+    assert capsys.readouterr().err.startswith(f"openaibatching status: {name}: ")
+
+
 def test_a_key_in_a_file(
     refused: Refused, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

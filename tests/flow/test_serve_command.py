@@ -49,6 +49,10 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"POSTGRES_URL": "nonsense"}, "POSTGRES_URL is not valid"),
     ({"DATABASE_WAIT_S": "0.3"}, "POSTGRES_URL: no database there"),
     ({"DATA_DIR": "/dev/null/x", "BATCH_SERVER_API_KEY": ""}, "DATA_DIR"),
+    ({"DATA_DIR": "/dev/null/x"}, "DATA_DIR: /dev/null/x cannot be written"),
+    ({"ALL_PROXY": "ftp://user:hidden-password@h"}, "ALL_PROXY: a proxy cannot be reached by ftp"),
+    ({"SSL_CERT_FILE": "missing.pem"}, "SSL_CERT_FILE: missing.pem cannot be used"),
+    ({"OPENAI_API_KEY_FILE": "missing"}, "OPENAI_API_KEY and OPENAI_API_KEY_FILE are both set"),
 ]
 
 
@@ -134,6 +138,7 @@ def test_a_key_is_made_at_the_first_start_shown_once_and_kept(
         assert status_of(second.url, shown[0]) == 200
         assert {path.name for path in tmp_path.iterdir()} == {
             "api_key",
+            "spool",
             first.log.name,
             second.log.name,
         }

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from openai import DefaultAsyncHttpxClient, OpenAIError
 
+from openaibatching import surroundings
 from openaibatching.client.options import DEFAULT_URL, api_url
 from openaibatching.commands.words import Away, CannotRun
 from openaibatching.secret_file import from_file
@@ -32,6 +33,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def address(url: str | None) -> tuple[str, str]:
     """The URL of the server's API, which ends in /v1, and its key. Raises CannotRun."""
+    if why := surroundings.wrong():
+        raise CannotRun(why)
     try:
         key = (from_file(KEY) or os.environ.get(KEY, "")).strip()
     except ValueError as error:

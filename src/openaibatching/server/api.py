@@ -184,9 +184,11 @@ async def health(_door: Door, _http: HttpRequest) -> Response:
 
 
 async def ready(door: Door, _http: HttpRequest) -> Response:
-    """GET /ready: the database works."""
+    """GET /ready: the database works, and has all that is needed of it."""
     if not await door.ctx.database.ping(READY_S):
         raise errors.DatabaseUnavailable("The database does not answer.")
+    if why := await door.requirements.missing(door.ctx.database.url):
+        raise errors.DatabaseUnavailable(f"POSTGRES_URL: {why}.")
     return JSONResponse({"status": "ready"})
 
 

@@ -224,7 +224,11 @@ def _check(settings: Settings) -> None:
         raise ConfigError("SSL_CERTFILE and SSL_KEYFILE must be set together")
     for name in ("ssl_certfile", "ssl_keyfile"):
         path: Path | None = getattr(settings, name)
-        if path is not None and not path.is_file():
+        try:
+            there = path is None or path.is_file()
+        except OSError as error:  # a folder on the way to it is closed
+            raise ConfigError(f"{name.upper()}: {path} cannot be read: {error.strerror}") from None
+        if not there:
             raise ConfigError(f"{name.upper()} names a file that does not exist: {path}")
     if settings.batch_server_api_key is not None:
         parse_keys(settings.batch_server_api_key.get_secret_value())

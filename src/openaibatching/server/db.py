@@ -36,6 +36,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
 CHANNEL = "openaibatching"
+PROBE = "probe "
+"""How a notification begins that only tries whether it is heard (requirements.py)."""
 MIGRATION_LOCK = 9487_0001
 LOCK_CLASS = 9487
 CONNECTION_WAIT_S = 5.0
@@ -44,6 +46,8 @@ CONNECTIONS_MAX = 12
 CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 5,
+    # Whatever the role or PGCLIENTENCODING says.
+    "client_encoding": "utf8",
     # How a server shows in pg_stat_activity.
     "fallback_application_name": f"openaibatching pid {os.getpid()}",
     # A database that falls silent (a cut cable, a failover) is noticed within 15 seconds.
@@ -81,6 +85,7 @@ def sql_text(name: str) -> str:
 SESSION = sql_text("session.sql").encode()
 QUERY_FILES = (
     "queries.sql", "requests.sql", "limits.sql", "money.sql", "reports.sql", "keys.sql", "page.sql",
+    "requirements.sql",
 )  # fmt: skip
 QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
 """{name: statement} of these files; no name is in two of them (a test says so)."""
@@ -258,7 +263,7 @@ async def migrate(url: str, *, wait_s: float, steps: Mapping[int, str] | None = 
     the package's own if left out. Raises ConfigError when the database stays out of reach, is
     too old, or has a newer schema than this program knows.
     """
-    conn = await _connect(url, wait_s)
+    conn = await connect(url, wait_s)
     async with conn:
         if conn.info.server_version < 140_000:
             raise ConfigError("POSTGRES_URL: PostgreSQL 14 or newer is needed")
@@ -268,22 +273,24 @@ async def migrate(url: str, *, wait_s: float, steps: Mapping[int, str] | None = 
                 await _apply(conn, migrations() if steps is None else steps)
         except psycopg.Error as error:
             raise ConfigError(
-                f"POSTGRES_URL: the schema cannot be set up: {_first(error)}"
+                f"POSTGRES_URL: the schema cannot be set up: {first_line(error)}"
             ) from None
 
 
-async def _connect(url: str, wait_s: float) -> Connection:
+async def connect(url: str, wait_s: float) -> Connection:
+    """A connection, tried for `wait_s` seconds. Raises ConfigError if there is none then."""
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         try:
             return await AsyncConnection.connect(url, **CONNECTION)
         except psycopg.Error as error:
             if asyncio.get_running_loop().time() >= deadline:
-                raise ConfigError(f"POSTGRES_URL: no database there: {_first(error)}") from None
+                raise ConfigError(f"POSTGRES_URL: no database there: {first_line(error)}") from None
         await asyncio.sleep(0.25)
 
 
-def _first(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What PostgreSQL says, without its hints and its place in the statement."""
     return str(error).strip().split("\n")[0]
 
 
@@ -306,6 +313,11 @@ async def _apply(conn: Connection, steps: Mapping[int, str]) -> None:
 
 
 # ----- the session that listens -----
+
+
+async def listen(conn: Connection) -> None:
+    """Hear what servers announce."""
+    await conn.execute(f"listen {CHANNEL}")  # an identifier cannot be a parameter
 
 
 class Session:
@@ -333,13 +345,14 @@ class Session:
                 async with await AsyncConnection.connect(self._url, **CONNECTION) as conn:
                     await _configure(conn)
                     await execute(conn, "hold_server_number", {"server": self._server})
-                    await conn.execute(f"listen {CHANNEL}")  # an identifier cannot be a parameter
+                    await listen(conn)
                     wait = 0.1
                     self._on_notify("")
                     async for notice in conn.notifies():
-                        self._on_notify(notice.payload)
+                        if not notice.payload.startswith(PROBE):
+                            self._on_notify(notice.payload)
             except psycopg.Error as error:
                 self._on_cut()
-                log.warning("listening_interrupted", detail=_first(error))
+                log.warning("listening_interrupted", detail=first_line(error))
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)

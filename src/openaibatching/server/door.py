@@ -21,6 +21,7 @@ from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
 from openaibatching.server.model_list import ModelList
+from openaibatching.server.requirements import Requirements
 from openaibatching.server.totals import Totals
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
 
@@ -42,6 +43,7 @@ class Door:
     models: ModelList
     answers_read: AnswersRead
     totals: Totals = field(default_factory=Totals)
+    requirements: Requirements = field(default_factory=Requirements)
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)
     )

@@ -21,14 +21,15 @@ from typing import Any
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 
-from openaibatching.server import api, journal
+from openaibatching import surroundings
+from openaibatching.server import api, journal, requirements
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.answers_read import AnswersRead
 from openaibatching.server.budget import Budget
 from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
 from openaibatching.server.connections import Connections, allow_files
 from openaibatching.server.context import Context
-from openaibatching.server.db import Database, Session, migrate
+from openaibatching.server.db import Database, Session
 from openaibatching.server.deliver import Deliverer
 from openaibatching.server.door import Door
 from openaibatching.server.embedded import EmbeddedPostgres
@@ -129,6 +130,16 @@ def _check_tls(settings: Settings) -> None:
         )
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"SSL_CERTFILE and SSL_KEYFILE cannot be used: {error}") from None
+
+
+def _check_data_dir(settings: Settings) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=settings.spool_dir):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"DATA_DIR: {settings.data_dir} cannot be written: {error.strerror}"
+        ) from None
 
 
 class Service:
@@ -316,12 +327,15 @@ async def serving(
     Raises ConfigError when it cannot start, and StoppedEarly when it is told to stop before it has.
     """
     # What is quickly wrong is said before the database is set up.
+    if why := surroundings.wrong():
+        raise ConfigError(why)
     _check_tls(settings)
     tracing = from_environment()
     with listen(settings) as listening:
+        _check_data_dir(settings)
         async with database_url(settings) as url:
             service = Service(settings, server_keys, url, listening, tracing)
-            schema = migrate(url, wait_s=settings.database_wait_s)
+            schema = requirements.prepare(url, wait_s=settings.database_wait_s)
             await _unless(stopping or asyncio.Event(), schema)
             await service.start()
             try:

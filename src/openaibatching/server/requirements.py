@@ -1,0 +1,109 @@
+"""What the service needs of its database beyond an answer, asked before it is relied on.
+
+A pooler in transaction mode, an encoding that is not UTF-8 or a right that is missing would let a
+server start, and then answer 500 or stand still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+
+import psycopg
+from psycopg import AsyncConnection
+
+from openaibatching.server import db
+from openaibatching.server.db import CONNECTION, PROBE, Connection
+from openaibatching.server.errors import ConfigError, DatabaseUnavailable
+
+HEARD_S = 5.0
+"""A notification takes milliseconds; one that has not come after this does not come."""
+REMEMBERED_S = 5.0
+
+
+async def prepare(url: str, *, wait_s: float) -> None:
+    """Bring the database to this program's schema, and ask it for all that is needed.
+
+    An unreachable database is tried again for `wait_s` seconds. Raises ConfigError with one line
+    that names what is missing.
+    """
+    async with await db.connect(url, wait_s) as conn:
+        refuse(await _wrong_basics(conn))
+    await db.migrate(url, wait_s=wait_s)
+    try:
+        refuse(await missing(url))
+    except psycopg.Error as error:
+        raise ConfigError(f"POSTGRES_URL: {db.first_line(error)}") from None
+
+
+def refuse(why: str | None) -> None:
+    """Raises ConfigError if anything is missing."""
+    if why is not None:
+        raise ConfigError(f"POSTGRES_URL: {why}")
+
+
+async def missing(url: str) -> str | None:
+    """What a database with our schema lacks, in words. Raises psycopg.Error if it is away."""
+    async with (
+        await AsyncConnection.connect(url, **CONNECTION) as one,
+        await AsyncConnection.connect(url, **CONNECTION) as other,
+    ):
+        why = await _wrong_basics(other)
+        if why is not None:
+            return why
+        relation = await db.value(other, "find_missing_right", {})
+        if relation is not None:
+            return f"the user lacks rights on openaibatching.{relation}"
+        if not await _hears(one, other):
+            return (
+                "LISTEN does not outlast a transaction, as behind a pooler in transaction mode "
+                "(PgBouncer): connect directly, or by a pool in session mode"
+            )
+        number = 1 + secrets.randbelow(2**31 - 1)
+        await db.execute(one, "hold_server_number", {"server": number})
+        if not await db.value(other, "is_number_seen", {"server": number}):
+            return "advisory locks of other sessions are not visible in pg_locks"
+    return None
+
+
+class Requirements:
+    """`missing`, asked anew after some seconds at the earliest."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._missing: str | None = None
+
+    async def missing(self, url: str) -> str | None:
+        """What the database lacks, or lacked a moment ago. Raises DatabaseUnavailable."""
+        async with self._lock:
+            if time.monotonic() - self._asked_at > REMEMBERED_S:
+                async with db.outages_named():
+                    self._missing = await missing(url)
+                self._asked_at = time.monotonic()
+            return self._missing
+
+
+async def _wrong_basics(conn: Connection) -> str | None:
+    row = await (await db.execute(conn, "read_database_basics", {})).fetchone()
+    if row is None:
+        raise DatabaseUnavailable
+    encoding, read_only, may_create = row
+    if encoding != "UTF8":
+        return f"the database's encoding is {encoding}: create it with encoding 'UTF8'"
+    if read_only:
+        return "the database is read-only (a standby, or default_transaction_read_only is on)"
+    if not may_create:
+        return "the user may not make the schema: grant create on database … to it"
+    return None
+
+
+async def _hears(listening: Connection, other: Connection) -> bool:
+    payload = f"{PROBE}{secrets.token_hex(8)}"
+    await db.listen(listening)
+    await db.execute(other, "announce_probe", {"payload": payload})
+    async for notice in listening.notifies(timeout=HEARD_S):
+        if notice.payload == payload:
+            return True
+    return False
