@@ -57,7 +57,7 @@ async def missing(url: str) -> str | None:
             return f"the user lacks rights on openaibatching.{relation}"
         if not await _hears(one, other):
             return (
-                "LISTEN does not outlast a transaction, as behind a pooler in transaction mode "
+                "a LISTEN does not outlast a transaction, as behind a pooler in transaction mode "
                 "(PgBouncer): connect directly, or by a pool in session mode"
             )
         number = 1 + secrets.randbelow(2**31 - 1)
