@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     shown = words.add_parser("show", help="all that is known of one")
     shown.add_argument("id", metavar="ID", help="the batch's id: a UUID")
     command.asks(shown, show)
+    cancelled = words.add_parser("cancel", help="stop one; its answers are kept")
+    cancelled.add_argument("id", metavar="ID", help="the batch's id: a UUID, or OpenAI's")
+    command.asks(cancelled, cancel)
     return made
 
 
@@ -57,6 +60,12 @@ def list_(server: Server, options: argparse.Namespace) -> int:
 def show(server: Server, options: argparse.Namespace) -> int:
     """One batch."""
     command.show(options, server.get(at("upstream_batches", options.id)), described)
+    return DONE
+
+
+def cancel(server: Server, options: argparse.Namespace) -> int:
+    """Stop a batch, and show it."""
+    command.show(options, server.post(at("upstream_batches", options.id, "cancel")), described)
     return DONE
 
 
