@@ -138,7 +138,7 @@ def test_json_is_what_the_api_says(batch_server: BatchServer, commands: Commands
     batch_server.finish()
     for path, arguments in {
         "requests": ("requests", "list"), "requests?status=failed": ("requests", "--status=failed"),
-        "batches": ("batches", "list"), "stats": ("status",),
+        "upstream_batches": ("batches", "list"), "stats": ("status",),
         "costs?group_by=model,day&days=7": ("cost", "--by", "model", "day", "--days", "7"),
     }.items():  # fmt: skip
         said, there = json.loads(commands(*arguments, "--json")), api(batch_server, f"/v1/{path}")
@@ -220,6 +220,8 @@ def test_batches_are_listed_and_shown(batch_server: BatchServer, commands: Comma
         assert (facts["id"], facts["batch"]) == (batch["id"], batch["batch_id"])
         assert facts["done"] == "1 of 1, 0 failed"
     assert commands("batches", "show", "batch_none", code=1) == ""
+    assert commands("batches", "cancel", batch["id"], code=1) == "", "it has ended"
+    assert commands("batches", "cancel", "batch_none", code=1) == ""
     assert (
         commands.err == "openaibatching batches: No batch found with id 'batch_none'. (not_found)\n"
     )

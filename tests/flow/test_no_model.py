@@ -67,7 +67,7 @@ async def test_they_share_no_batch_with_calls_that_name_one(patient: Door) -> No
         assert answered.status_code == 200
         batches.append(answered.json()["batching"]["batch_id"])
     assert batches[0] == batches[1] != batches[2]
-    listed = (await patient.client.get("/v1/batches")).json()["data"]
+    listed = (await patient.client.get("/v1/upstream_batches")).json()["data"]
     models = {batch["batch_id"]: batch["model"] for batch in listed}
     assert [models[batch] for batch in batches] == [None, None, "omni-moderation-latest"]
 

@@ -29,11 +29,12 @@ def group(**given: Any) -> Json:
 
 def batch(**given: Any) -> Json:
     return {
-        "object": "batch", "id": "1f2e3d4c-0000-4000-8000-000000000001",
+        "object": "upstream_batch", "id": "1f2e3d4c-0000-4000-8000-000000000001",
         "batch_id": "batch_68a1", "status": "submitted", "upstream_status": "in_progress",
         "endpoint": "/v1/responses", "model": "gpt-4o-mini", "requests": 3400,
         "own_requests": 3400, "request_counts": {"total": 3400, "completed": 1200, "failed": 3},
-        "requeued": 0, "tries": 4, "stuck": False, "reason": "OpenAI works on it.",
+        "requeued": 0, "cancelled": 0, "cancel_requested_at": None,
+        "tries": 4, "stuck": False, "reason": "OpenAI works on it.",
         "trouble_since": None,
         "created_at": NOW - 3700, "submitted_at": NOW - 3600, "ended_at": None, "closed_at": None,
         "next_look_at": NOW + 30, "estimated_completion_at": NOW + 1800, **given,

@@ -285,7 +285,7 @@ async def test_calls_that_name_no_model_have_their_place_on_each_page(desk: Door
         waiting = [(await client.get(path)).text for path in ("/", "/requests", f"/requests/{id_}")]
         await desk.client.post("/v1/flush")
         await desk.client.get(f"/v1/responses/{id_}", headers=WAIT)
-        batch_id = (await desk.client.get("/v1/batches?limit=1")).json()["data"][0]["id"]
+        batch_id = (await desk.client.get("/v1/upstream_batches?limit=1")).json()["data"][0]["id"]
         sent = [(await client.get(path)).text for path in ("/", f"/batches/{batch_id}")]
     for page in (*waiting, sent[1]):
         assert "the default model" in page
