@@ -221,6 +221,7 @@ import sys
 from openaibatching.server import embedded
 
 embedded.SYSTEM_USER = sys.argv[1]
+print("here", flush=True)
 sys.stdin.read()  # until all are here
 print(embedded._system_user().pw_uid)
 """
@@ -235,6 +236,9 @@ def test_servers_that_start_at_once_on_a_new_machine_make_one_user() -> None:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(6)
     ]
     try:
+        assert [process.stdout.readline() for process in started if process.stdout] == [
+            b"here\n"
+        ] * len(started)
         for process in started:
             assert process.stdin is not None
             process.stdin.close()
