@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from openaibatching import cli
-from openaibatching.server import db, errors, metrics, model
+from openaibatching.server import db, errors, metrics, model, reasons
 from openaibatching.server.config import Settings
 from support import source
 from support.source import PACKAGE, ROOT, SERVER
@@ -28,9 +28,9 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "body_text canonical schemas usage prices call tokens image_tokens lone limit_text "
-            "lines bulk_lines shapes results refusal replies metrics openapi openapi_parts "
-            "openapi_replies openapi_reports receipts ceiling forecast key_text key_memory words "
-            "summary charts tales render"
+            "lines bulk_lines evidence reasons shapes results refusal replies metrics openapi "
+            "openapi_parts openapi_replies openapi_reports receipts ceiling forecast key_text "
+            "key_memory words summary charts tales render"
         ),
     ),
     (
@@ -251,7 +251,7 @@ def test_sql_is_only_in_sql_files() -> None:
 
 # ----- states -----
 
-STATEMENTS = db.sql_text("queries.sql") + db.sql_text("requests.sql")
+STATEMENTS = "".join(map(db.sql_text, ("queries.sql", "requests.sql", "collect.sql")))
 
 
 def test_the_states_of_the_schema_are_those_of_the_model() -> None:
@@ -323,6 +323,11 @@ def test_the_readme_has_every_error_code_with_its_status() -> None:
         if not refusal.__subclasses__()
     }
     assert raised - shown == set()
+
+
+def test_the_page_of_errors_has_every_reason_of_openais_that_is_known() -> None:
+    page = read("docs/errors.md")
+    assert [code for code in reasons.CODES if f"`{code}`" not in page] == []
 
 
 def test_the_operators_page_has_every_event_and_every_metric_and_no_other() -> None:

@@ -13,9 +13,10 @@ from openaibatching.server.collect import _read_files, collect_one
 from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.context import Context
 from openaibatching.server.form import form_one
+from openaibatching.server.model import OVERDUE
 from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.upstream import Upstream
-from openaibatching.server.watch import GRACE, WINDOW, watch_one
+from openaibatching.server.watch import watch_one
 from openaibatching.simulator import Faults, Simulator, running
 from support.steps import answer, chat, drive, look, put, said
 from support.world import Clock, settings_for
@@ -200,7 +201,7 @@ async def test_a_batch_that_never_ends_is_stopped_when_overdue_and_sent_again(
     simulator.faults = Faults(stuck=1.0)
     await _submit(ctx, clock)
     simulator.faults = Faults()
-    clock.advance((WINDOW + GRACE).total_seconds() + 60)
+    clock.advance(OVERDUE.total_seconds() + 60)
     await drive(ctx, clock)
     assert said((await look(ctx, requests))[0]) == "You said: stuck"
     assert sorted(b["status"] for b in simulator.batches()) == ["cancelled", "completed"]

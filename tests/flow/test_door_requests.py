@@ -128,6 +128,17 @@ async def test_a_completed_request_is_not_cancelled_or_retried(lively: Door) -> 
     refused(await lively.client.post(f"/v1/requests/{id_}/retry"), 409, "not_retryable")
 
 
+async def test_an_answer_that_says_that_it_broke_off_can_be_asked_for_again(lively: Door) -> None:
+    body = {"model": "gpt-4o", "input": "[[simulate:incomplete*1]] a long story"}
+    first = (await lively.client.post("/v1/responses", json=body, headers=WAIT)).json()
+    assert first["status"] == "incomplete"
+    id_ = first["batching"]["id"]
+    reply = await lively.client.post(f"/v1/requests/{id_}/retry")
+    assert (reply.status_code, reply.json()["status"]) == (200, "queued")
+    again = (await lively.client.post("/v1/responses", json=body, headers=WAIT)).json()
+    assert (again["status"], again["batching"]["id"]) == ("completed", id_)
+
+
 async def test_a_cancelled_request_is_queued_again(quiet: Door) -> None:
     id_ = await call(quiet.client, "changed my mind")
     refused(await quiet.client.post(f"/v1/requests/{id_}/retry"), 409, "not_retryable")

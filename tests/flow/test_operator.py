@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from openaibatching.server import reports
 from openaibatching.server.context import Context
 from openaibatching.server.form import form_one
+from openaibatching.server.model import OVERDUE
 from openaibatching.server.service import Service
 from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.watch import GRACE, WINDOW
 from openaibatching.server.worker import Worker
 from openaibatching.simulator import Faults, Simulator
 from support.door import WAIT
@@ -109,7 +109,7 @@ async def test_a_stuck_batch_is_an_alarm_and_one_line(
         worker = Worker(ctx)
         with capture_logs() as events:
             await worker._keep_house()
-            clock.advance((WINDOW + GRACE).total_seconds() + 1)
+            clock.advance(OVERDUE.total_seconds() + 1)
             for _ in range(3):
                 await worker._keep_house()
     stuck = only(events, "batch_stuck")

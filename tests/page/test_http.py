@@ -191,7 +191,11 @@ async def test_cancel_and_retry_lead_back_to_the_request_and_say_what_came_of_it
     id_ = await queued(quiet.client, "cancel me")
     async with looking(quiet) as client:
         for action, said, words in (
-            ("retry", "not_retryable", "Only a failed or cancelled request can be retried."),
+            (
+                "retry",
+                "not_retryable",
+                "Only a failed or cancelled request, or one",
+            ),
             ("cancel", "cancelled", "Cancelled."),
             ("cancel", "already_finished", "The request has already finished."),
             ("retry", "queued", "Queued again."),

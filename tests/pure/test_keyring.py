@@ -11,10 +11,9 @@ import pytest
 from openaibatching.server import key_text
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
-from openaibatching.server.key_memory import KeyMemory
+from openaibatching.server.key_memory import KeyMemory, KnownKey
 from openaibatching.server.key_text import MARK_BYTES
 from openaibatching.server.keyring import Keyring
-from openaibatching.server.model import KnownKey
 
 NOWHERE = "postgresql://nowhere.invalid/"
 

@@ -7,7 +7,22 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server.refusal import Again, Culprits, Halve, TokenLimit, judge
+from openaibatching.server.refusal import (
+    ALONE_MAX,
+    Again,
+    Culprits,
+    Halve,
+    Hold,
+    Sibling,
+    TokenLimit,
+    Trust,
+    Verdict,
+    Wait,
+    blame,
+    judge,
+    sibling_of,
+    words,
+)
 
 
 def reasons(*errors: dict[str, Any]) -> bytes:
@@ -36,10 +51,77 @@ def test_a_line_that_does_not_exist_names_nobody() -> None:
     assert judge(reasons({"code": "x", "line": 11}), 10) == Halve()
 
 
+UNNAMED = reasons({"code": "x", "message": "?"})
+
+
 def test_the_only_request_is_the_culprit() -> None:
-    verdict = judge(reasons({"code": "x", "message": "?"}), 1)
+    verdict = blame(UNNAMED, 1, Trust(), Sibling.NONE)
     assert isinstance(verdict, Culprits)
     assert verdict.reasons[0].code == "x"
+
+
+def test_single_requests_that_are_refused_alike_are_no_culprits_any_more() -> None:
+    often = Trust(refused_alone=ALONE_MAX, refused_words=words(UNNAMED))
+    assert blame(UNNAMED, 1, often, Sibling.NONE) == Hold()
+    assert blame(UNNAMED, 1, Trust(probing=True), Sibling.NONE) == Hold()
+    otherwise = reasons({"code": "y"})
+    assert isinstance(blame(otherwise, 1, often, Sibling.NONE), Culprits)
+    accepted_since = Trust(refused_alone=9, refused_words=words(UNNAMED), lines_at_fault=True)
+    assert isinstance(blame(UNNAMED, 1, accepted_since, Sibling.NONE), Culprits)
+
+
+@pytest.mark.parametrize(
+    ("sibling", "verdict"),
+    [
+        (Sibling.NONE, Halve()),
+        (Sibling.ACCEPTED, Halve()),
+        (Sibling.UNDECIDED, Wait()),
+        (Sibling.REFUSED_ALIKE, Hold()),
+    ],
+)
+def test_halves_that_are_both_refused_alike_are_not_halved_on(
+    sibling: Sibling, verdict: Verdict
+) -> None:
+    assert blame(UNNAMED, 20, Trust(), sibling) == verdict
+    assert blame(UNNAMED, 20, Trust(lines_at_fault=True), sibling) == Halve()
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "errors", "sibling"),
+    [
+        ("uploading", None, None, Sibling.UNDECIDED),
+        ("submitted", "validating", None, Sibling.UNDECIDED),
+        ("submitted", "in_progress", None, Sibling.ACCEPTED),
+        ("closed", "completed", None, Sibling.ACCEPTED),
+        ("refused", "failed", UNNAMED, Sibling.REFUSED_ALIKE),
+        ("closed", "failed", reasons({"code": "token_limit_exceeded"}), Sibling.ACCEPTED),
+    ],
+)
+def test_what_became_of_the_other_half(
+    state: str, status: str | None, errors: bytes | None, sibling: Sibling
+) -> None:
+    assert sibling_of(state, status, errors, UNNAMED) is sibling
+
+
+def test_the_other_half_of_a_refused_upload_is_accepted_once_it_is_uploaded() -> None:
+    own = reasons({"message": "Invalid file format", "at": "upload"})
+    assert sibling_of("uploaded", None, None, own) is Sibling.ACCEPTED
+    assert sibling_of("uploading", None, None, own) is Sibling.UNDECIDED
+
+
+def test_a_models_fault_for_the_first_line_is_everybodys_unless_the_model_works() -> None:
+    errors = reasons({"code": "model_not_found", "param": "body.model", "line": 1})
+    verdict = judge(errors, 3)
+    assert isinstance(verdict, Culprits)
+    assert set(verdict.reasons) == {0, 1, 2}
+    verdict = judge(errors, 3, model_works=True)
+    assert isinstance(verdict, Culprits)
+    assert set(verdict.reasons) == {0}
+
+
+@pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded"])
+def test_passing_trouble_of_the_validation_is_no_lines_fault(code: str) -> None:
+    assert judge(reasons({"code": code, "line": 1}), 10) == Again()
 
 
 def test_a_token_limit_is_read_from_the_message() -> None:
@@ -90,7 +172,7 @@ def test_members_of_other_types_or_unknown_ones_do_no_harm() -> None:
 
 
 def test_a_file_that_is_refused_is_no_requests_fault() -> None:
-    refused = {"code": None, "message": "Storage is full.", "kind": "upload"}
+    refused = {"code": None, "message": "Storage is full.", "at": "upload"}
     assert judge(reasons(refused), 10) == Again(account=True)
 
 

@@ -10,9 +10,8 @@ import pytest
 
 from openaibatching.server import key_text, sessions
 from openaibatching.server.db import Database
-from openaibatching.server.key_memory import KeyMemory
+from openaibatching.server.key_memory import KeyMemory, KnownKey
 from openaibatching.server.keyring import Keyring
-from openaibatching.server.model import KnownKey
 
 NOW = 1_795_342_800.5
 KEYS = {"alpha": "key-a", "beta": "key-b"}

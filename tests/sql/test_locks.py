@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -41,8 +41,9 @@ def results(state: str) -> Callable[[Sequence[Row]], dict[str, Any]]:
             "realtimes": [None] * n,
             "paids": [None] * n,
             "incompletes": [None] * n,
+            "refunds": [0] * n,
+            "waits": [timedelta(0)] * n,
             "batch_id": BATCH,
-            "refund": 0,
             "now": None,
         }
 

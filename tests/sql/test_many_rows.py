@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -68,8 +69,9 @@ def test_a_full_batch_of_answers_is_stored_by_one_statement(
         "realtimes": [Decimal("0.00001")] * ROWS,
         "paids": [Decimal("0.000005")] * ROWS,
         "incompletes": [False] * ROWS,
+        "refunds": [0] * ROWS,
+        "waits": [timedelta(0)] * ROWS,
         "batch_id": BATCH,
-        "refund": 0,
         "now": None,
     }
     stored = queue.execute(QUERIES["store_results"], given, prepare=True, binary=True).fetchall()

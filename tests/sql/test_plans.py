@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -117,8 +117,10 @@ def changes() -> Iterator[tuple[str, dict[str, Any]]]:
         "realtimes": [None] * n,
         "paids": [None] * n,
         "incompletes": [None] * n,
+        "refunds": [0] * n,
+        "waits": [timedelta(0)] * n,
     }
-    yield "store_results", result | {"batch_id": batch_id, "refund": 0, "now": None}
+    yield "store_results", result | {"batch_id": batch_id, "now": None}
     yield "read_attempts", {"ids": ids, "batch_id": batch_id}
     seqs = {"seqs": [10**9 + n for n in range(10)], "batch_id": batch_id}
     yield "claim_requests", seqs
@@ -250,8 +252,9 @@ def test_a_part_of_a_batchs_answers_is_stored_without_reading_all_of_the_batch(
             "realtimes": [None] * n,
             "paids": [None] * n,
             "incompletes": [None] * n,
+            "refunds": [0] * n,
+            "waits": [timedelta(0)] * n,
             "batch_id": batch_id,
-            "refund": 0,
             "now": None,
         }
         plans = {

@@ -20,8 +20,8 @@ from openaibatching.server import config, db, embedded, keys
 from openaibatching.server.config import DEFAULT_TENANT, TENANT, DatabaseSettings
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import ConfigError, DatabaseUnavailable
+from openaibatching.server.key_memory import StoredKey
 from openaibatching.server.key_text import new_key
-from openaibatching.server.model import StoredKey
 from openaibatching.server.service import database_url
 
 DONE, NO_SUCH_KEY, CANNOT = 0, 1, 2

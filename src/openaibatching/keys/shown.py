@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from openaibatching.server.model import StoredKey
+from openaibatching.server.key_memory import StoredKey
 
 COLUMNS = ("id", "name", "tenant", "key", "created (UTC)", "last used (UTC)", "state")
 

@@ -6,13 +6,25 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import timedelta
 
-from openaibatching.server import journal, results, settle, store
+from openaibatching.server import (
+    evidence,
+    journal,
+    model_limits,
+    results,
+    settle,
+    store,
+    token_limits,
+)
 from openaibatching.server.context import Context, backoff_s
+from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
+from openaibatching.server.evidence import Read, Silence, Told
 from openaibatching.server.lines import Lines
-from openaibatching.server.model import Batch, Unanswered
+from openaibatching.server.model import OVERDUE, Batch, Result, Sent, Unanswered
+from openaibatching.server.upstream import UpstreamBatch
 
 log = journal.get()
 
@@ -21,8 +33,10 @@ RESULT_BYTES_AT_ONCE = 1_000_000
 """They are in memory more than once."""
 RESULT_LINE_BYTES_MAX = 512_000_000
 """OpenAI's largest file; a longer line cannot be one."""
-DOWNLOADS_MAX = 3
 FILE_GONE_TRIES = 20
+READ_AGAIN_S_MAX = 1800.0
+ACCOUNT_HOLDS = 10
+"""How much longer than usual the account's trouble holds a model at first."""
 
 
 async def collect_one(ctx: Context) -> bool:
@@ -31,7 +45,7 @@ async def collect_one(ctx: Context) -> bool:
         if batch is None:
             return False
         try:
-            broken = await _read_files(ctx, batch)
+            read = await _read_files(ctx, batch)
         except UpstreamError as error:
             poll_s = ctx.settings.batch_poll_s
             wait_s = backoff_s(batch.tries, first=min(1.0, poll_s), most=min(300.0, poll_s * 20))
@@ -39,34 +53,32 @@ async def collect_one(ctx: Context) -> bool:
             log.warning("download_failed", **batch.names, **journal.said(error), wait_s=wait_s)
             await ctx.postpone(batch, wait_s, journal.trouble(error))
             return True
-        await _balance(ctx, batch, broken)
+        await _balance(ctx, batch, read)
     return True
 
 
-# ----- answers -----
-
-
-async def _read_files(ctx: Context, batch: Batch) -> int:
-    """Store what both files tell; how many lines were broken."""
-    broken = 0
+async def _read_files(ctx: Context, batch: Batch) -> Read:
+    """Store what both files tell; what was in them."""
+    read = Read()
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id:
             try:
-                broken += await _read_file(ctx, batch, file_id)
+                await _read_file(ctx, batch, file_id, read)
             except UpstreamDenied as error:
                 # A file that OpenAI names but does not have: seen for a while after the end, or
                 # with a key of another project. Its answers are paid for, so patience is cheap.
                 if error.status != 404 or batch.tries < FILE_GONE_TRIES:
                     raise
+                read.gone = True
                 await _note(ctx, batch, f"file {file_id} is not there")
-    return broken
+    return read
 
 
-async def _read_file(ctx: Context, batch: Batch, file_id: str) -> int:
-    seen = _Seen()
+async def _read_file(ctx: Context, batch: Batch, file_id: str, read: Read) -> None:
+    unknown = read.unknown
     storing: asyncio.Task[None] | None = None
     try:
-        async with aclosing(_outcomes(ctx, batch, file_id, seen)) as chunks:
+        async with aclosing(_outcomes(ctx, batch, file_id, read)) as chunks:
             async for chunk in chunks:
                 if storing is not None:
                     await storing
@@ -77,43 +89,39 @@ async def _read_file(ctx: Context, batch: Batch, file_id: str) -> int:
     finally:
         if storing is not None:  # what was paid for is stored, whatever else went wrong
             await asyncio.gather(storing, return_exceptions=True)
-    if seen.unknown:
-        note = f"{seen.unknown} lines in {file_id} belong to no request of ours"
+    if read.unknown > unknown:
+        note = f"{read.unknown - unknown} lines in {file_id} belong to no request of ours"
         await _note(ctx, batch, note)
-    return seen.broken
-
-
-@dataclass
-class _Seen:
-    """Lines of a file that are nobody's outcome."""
-
-    broken: int = 0
-    unknown: int = 0
 
 
 async def _outcomes(
-    ctx: Context, batch: Batch, file_id: str, seen: _Seen
+    ctx: Context, batch: Batch, file_id: str, read: Read
 ) -> AsyncGenerator[list[results.Outcome], None]:
     """What the file tells, as many at a time as one statement stores."""
     lines = Lines(RESULT_LINE_BYTES_MAX)
     part = ctx.database.turns.part
     chunk: list[results.Outcome] = []
-    size = 0
+    size, broken = 0, 0
 
     def take(line: bytes | None) -> None:
-        nonlocal size
+        nonlocal size, broken
         try:
             outcome = results.read_line(line or b"", batch.model, ctx.prices)
         except results.BrokenLine as error:
-            seen.broken += 1
-            if seen.broken == 1:  # one is enough to see what is wrong; the count comes later
+            broken += 1
+            if broken == 1:  # one is enough to see what is wrong; the count comes later
                 log.warning("line_broken", **batch.names, file=file_id, detail=str(error))
+            if (owner := results.owner(line or b"")) is None:
+                read.broken += 1
+            else:
+                read.executed.add(owner)
             return
         if outcome is None:
-            seen.unknown += 1
-        else:
-            chunk.append(outcome)
-            size += len(outcome.answer)
+            read.unknown += 1
+            return
+        (read.executed if outcome.executed else read.idle).add(outcome.id)
+        chunk.append(outcome)
+        size += len(outcome.answer)
 
     async with aclosing(ctx.upstream.download(file_id)) as stream:
         async for data in stream:
@@ -138,57 +146,116 @@ async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]
         return
     async with ctx.database.turns.take(), ctx.database.transaction() as conn:
         owed = await store.read_attempts(conn, batch, list(first))
-        rows = [
-            results.settle(
-                outcome,
-                owed[outcome.id].attempts,
-                ctx.settings.batch_attempts_max,
-                owed[outcome.id].status_code,
-            )
-            for outcome in first.values()
-            if outcome.id in owed
-        ]
+        ends = [outcome for outcome in first.values() if outcome.id in owed]
+        rows = [_row(ctx, batch, outcome, owed[outcome.id]) for outcome in ends]
         if rows:
             tenants = {sent.id: sent.tenant for sent in owed.values()}
             await settle.finish(ctx, conn, batch, rows, tenants)
+        if account := next((outcome for outcome in ends if outcome.account), None):
+            await _hold(ctx, conn, batch, account.code)
     await settle.trace(ctx, rows)
 
 
-async def _balance(ctx: Context, batch: Batch, broken: int) -> None:
+def _row(ctx: Context, batch: Batch, outcome: results.Outcome, sent: Sent | Unanswered) -> Result:
+    """What becomes of a request by this outcome of its sending."""
+    if outcome.code == "batch_cancelled":
+        if _overdue(batch):  # it was us who cancelled it
+            outcome = results.expired(outcome.id)
+        elif not batch.upstream_completed + batch.upstream_failed:  # it had not begun
+            row = results.settle(outcome, sent.attempts, sent.attempts, None)
+            return replace(row, refund=True)
+    settings = ctx.settings
+    return results.settle(
+        outcome,
+        sent.attempts,
+        settings.batch_attempts_max,
+        sent.status_code,
+        settings.batch_poll_s,
+    )
+
+
+def _overdue(batch: Batch) -> bool:
+    return batch.since_submitted > OVERDUE
+
+
+async def _hold(ctx: Context, conn: Connection, batch: Batch, code: str) -> None:
+    """The account is out of credit or locked: hold all until one request has been answered."""
+    hold_s = token_limits.hold_s(ctx) * ACCOUNT_HOLDS
+    log.warning("account_refused", **batch.names, code=code, wait_s=hold_s)
+    await model_limits.hold_longer(conn, batch.model, hold_s, code, "answered", ctx.now())
+
+
+async def _balance(ctx: Context, batch: Batch, read: Read) -> None:
     """What never came goes again, or fails; then the batch is done."""
     async with ctx.database.transaction() as conn:
         owed = await store.read_unanswered(conn, batch)
-        if owed and batch.downloads + 1 < DOWNLOADS_MAX:
-            # The answers are paid for: a download may have been cut short unseen, so reading
-            # again comes before sending again.
-            wait_s = backoff_s(batch.downloads)
-            log.warning(
-                "answers_missing", **batch.names, missing=len(owed), broken=broken, wait_s=wait_s
-            )
-            await store.move_batch(conn, "retry_download", ctx.server, batch)
-            trouble = f"OpenAI's files have no line for {len(owed)} requests"
-            await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), trouble)
-            return
-        rows = [
-            results.settle(
-                _silence(batch, request),
-                request.attempts,
-                ctx.settings.batch_attempts_max,
-                request.status_code,
-            )
-            for request in owed
-        ]
+    silence = _judge(ctx, batch, read) if owed else Silence.SEND_AGAIN
+    if silence is Silence.LOOK_AGAIN:
+        await _read_again(ctx, batch, read, owed)
+        return
+    async with ctx.database.transaction() as conn:
+        rows = [_row(ctx, batch, _silence(batch, request, silence), request) for request in owed]
         if rows:
-            log.warning("answers_lost", **batch.names, missing=len(rows))
+            log.warning("answers_lost", **batch.names, missing=len(rows), then=silence.value)
             await store.note_event(conn, batch, f"{len(rows)} requests without a line")
             await settle.finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
+        if silence is Silence.GIVE_UP and (read.unattributable or read.gone):
+            files = " and ".join(f for f in (batch.output_file_id, batch.error_file_id) if f)
+            await store.note_event(conn, batch, f"left at OpenAI, to be read by a person: {files}")
+            await store.move_batch(conn, "keep_result_files", ctx.server, batch)
         books = await settle.close_books(ctx, conn, batch)
+        if books.completed and not books.requeued:
+            await model_limits.note_answered(conn, batch.model)
     await settle.trace(ctx, rows)
     settle.report(batch, books)
 
 
-def _silence(batch: Batch, request: Unanswered) -> results.Outcome:
-    if batch.upstream_status in ("expired", "cancelled"):
+def _told(batch: Batch) -> Told:
+    executed = batch.upstream_completed + batch.upstream_failed
+    return Told(batch.upstream_status or "", executed, batch.charged)
+
+
+def _judge(ctx: Context, batch: Batch, read: Read) -> Silence:
+    assert batch.ended_at is not None
+    poll = timedelta(seconds=ctx.settings.batch_poll_s)
+    since = batch.now - batch.ended_at
+    return evidence.judge(_told(batch), read, batch.downloads + 1, since, poll)
+
+
+async def _read_again(ctx: Context, batch: Batch, read: Read, owed: Sequence[Unanswered]) -> None:
+    """Read the batch and its files again later: what is missing in them is paid for, and a file or
+    its id may come late."""
+    assert batch.upstream_id is not None
+    wait_s = backoff_s(batch.downloads, most=READ_AGAIN_S_MAX)
+    log.warning(
+        "answers_missing", **batch.names, missing=len(owed), broken=read.broken, wait_s=wait_s
+    )
+    problem = evidence.why(_told(batch), read, len(owed))
+    try:
+        seen = await ctx.upstream.retrieve(batch.upstream_id)
+    except UpstreamError as error:
+        log.warning("poll_failed", **batch.names, **journal.said(error), wait_s=wait_s)
+        seen = UpstreamBatch(batch.upstream_id, "", None, None, None)
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(
+            conn,
+            "read_again",
+            ctx.server,
+            batch,
+            output_file_id=seen.output_file_id,
+            error_file_id=seen.error_file_id,
+            completed=seen.completed,
+            failed=seen.failed,
+        )
+        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), problem)
+
+
+def _silence(batch: Batch, request: Unanswered, silence: Silence) -> results.Outcome:
+    if silence is Silence.GIVE_UP:
+        return results.lost(request.id)
+    if batch.upstream_status == "cancelled":
+        return results.cancelled(request.id)
+    if batch.upstream_status == "expired":
         return results.expired(request.id)
     return results.missing(request.id)
 

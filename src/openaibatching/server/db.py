@@ -84,8 +84,8 @@ def sql_text(name: str) -> str:
 
 SESSION = sql_text("session.sql").encode()
 QUERY_FILES = (
-    "queries.sql", "requests.sql", "limits.sql", "money.sql", "reports.sql", "keys.sql", "page.sql",
-    "requirements.sql",
+    "queries.sql", "requests.sql", "collect.sql", "limits.sql", "money.sql", "reports.sql",
+    "keys.sql", "page.sql", "requirements.sql",
 )  # fmt: skip
 QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
 """{name: statement} of these files; no name is in two of them (a test says so)."""

@@ -197,7 +197,7 @@ class SharedBatch(Conflict):
 
 
 class NotRetryable(Conflict):
-    """Only a failed or cancelled request can be retried."""
+    """Only a failed or cancelled request, or one with an incomplete answer, can be retried."""
 
     code = "not_retryable"
 

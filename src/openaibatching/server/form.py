@@ -123,8 +123,10 @@ async def _form(ctx: Context, group: store.Group, held_back: set[str]) -> bool:
             await money.lock_budgets(conn) and await _held_back(ctx, conn) == held_back
         ):
             return False
+        if group.probing and await model_limits.batches_under_way(conn, group.model):
+            return False
         limits = Limits(
-            requests=settings.batch_requests_max,
+            requests=1 if group.probing else settings.batch_requests_max,
             bytes=settings.batch_bytes_max,
             linger=timedelta(seconds=settings.batch_linger_s),
         )

@@ -9,9 +9,42 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 from openaibatching.server.key_text import MARK_BYTES
-from openaibatching.server.model import KnownKey
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key of the database, as a server knows it. `ends_in_s` seconds after it was read it ends;
+    None: not that anybody knew."""
+
+    id: uuid.UUID
+    tenant: str
+    digest: bytes
+    ends_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key of the database, as people see it. `revoked_at` may lie ahead: it has `ended` after."""
+
+    id: uuid.UUID
+    tenant: str
+    name: str
+    hint: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    ended: bool
+
+    @property
+    def state(self) -> str:
+        """`active`, `ending` (at `revoked_at`) or `revoked`."""
+        if self.ended:
+            return "revoked"
+        return "active" if self.revoked_at is None else "ending"
 
 
 class KeyMemory:

@@ -20,9 +20,8 @@ from openaibatching.server import journal, key_text, keys
 from openaibatching.server.accept import OUTAGE_S_MAX
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
-from openaibatching.server.key_memory import KeyMemory
+from openaibatching.server.key_memory import KeyMemory, KnownKey
 from openaibatching.server.key_text import FORM, MARK_BYTES
-from openaibatching.server.model import KnownKey
 
 log = journal.get()
 

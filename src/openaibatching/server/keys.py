@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from psycopg.rows import class_row
 
 from openaibatching.server.db import Connection, execute
+from openaibatching.server.key_memory import KnownKey, StoredKey
 from openaibatching.server.key_text import DIGEST_BYTES, digest, hint
-from openaibatching.server.model import KnownKey, StoredKey
 
 
 async def known_keys(conn: Connection) -> list[KnownKey]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -39,6 +39,7 @@ TRANSITIONS: frozenset[tuple[str, str | None, str]] = frozenset(
         ("request", "in_progress", "queued"),
         ("request", "in_progress", "cancelled"),
         ("request", "failed", "queued"),
+        ("request", "completed", "queued"),
         ("request", "cancelled", "queued"),
         ("batch", None, "claimed"),
         ("batch", "claimed", "uploading"),
@@ -206,6 +207,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return self.state in ("completed", "failed") and self.answer is None
 
 
+OVERDUE = timedelta(hours=25)
+"""OpenAI's completion window (https://platform.openai.com/docs/guides/batch), after which a batch
+should have expired by itself, and an hour of grace: then it is cancelled by us."""
+
 Lease = tuple[uuid.UUID, int]
 """A batch's id, and how often it has been leased: two leases of one batch are never the same."""
 
@@ -236,9 +241,15 @@ class Batch:
     requeued: int
     cancelled: int
     cancel_wished_at: datetime | None
+    upstream_completed: int
+    upstream_failed: int
+    charged: bool
+    """Whether OpenAI charges tokens that belong to no answer that is stored."""
+    parent_id: uuid.UUID | None
     created_at: datetime
     attempted_at: datetime | None
     submitted_at: datetime | None
+    ended_at: datetime | None
     next_at: datetime
     now: datetime
 
@@ -246,6 +257,13 @@ class Batch:
     def lease(self) -> Lease:
         """The lease that this was read under."""
         return self.id, self.leases
+
+    @property
+    def since_submitted(self) -> timedelta:
+        """How long OpenAI had it, or has it by now."""
+        if self.submitted_at is None:
+            return timedelta(0)
+        return (self.ended_at or self.now) - self.submitted_at
 
     @property
     def names(self) -> dict[str, str]:
@@ -320,6 +338,10 @@ class Result:
     tokens: Tokens = NO_TOKENS
     receipt: Receipt | None = None
     code: str = ""
+    refund: bool = False
+    """OpenAI did not execute it, so that this sending is no attempt."""
+    wait_s: float = 0.0
+    """Of one that is queued again: seconds before it may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,35 +480,3 @@ class FailureSum:
 
     def __add__(self, other: FailureSum) -> FailureSum:
         return replace(self, n=self.n + other.n)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownKey:
-    """A key of the database, as a server knows it. `ends_in_s` seconds after it was read it ends;
-    None: not that anybody knew."""
-
-    id: uuid.UUID
-    tenant: str
-    digest: bytes
-    ends_in_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """A key of the database, as people see it. `revoked_at` may lie ahead: it has `ended` after."""
-
-    id: uuid.UUID
-    tenant: str
-    name: str
-    hint: str
-    created_at: datetime
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-    ended: bool
-
-    @property
-    def state(self) -> str:
-        """`active`, `ending` (at `revoked_at`) or `revoked`."""
-        if self.ended:
-            return "revoked"
-        return "active" if self.revoked_at is None else "ending"

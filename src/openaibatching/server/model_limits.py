@@ -6,13 +6,18 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Literal, cast
 
 from psycopg.rows import class_row
 
 from openaibatching.server.db import Connection, execute, value
 from openaibatching.server.model import Batch, Result
+from openaibatching.server.refusal import Trust
 from openaibatching.server.store import Group
+
+HOLD_MAX = timedelta(hours=1)
+LINES_AT_FAULT = timedelta(hours=1)
+"""How long after a batch was accepted again a refusal is the fault of some line."""
 
 
 async def hold_model(
@@ -21,6 +26,56 @@ async def hold_model(
     """Form none of the model's batches for `hold_s` seconds. `why`: OpenAI's code, if any."""
     params = {"model": model, "hold": timedelta(seconds=hold_s), "why": why, "now": now}
     await execute(conn, "hold_model", params)
+
+
+async def hold_longer(
+    conn: Connection,
+    model: str,
+    hold_s: float,
+    why: str | None,
+    probing: Literal["accepted", "answered"] | None,
+    now: datetime | None,
+) -> None:
+    """As `hold_model`, for `hold_s` seconds at first and twice as long each time that was in vain.
+
+    `probing`: after it one request is tried at a time, until OpenAI has accepted a batch, or has
+    answered a request.
+    """
+    params = {
+        "model": model,
+        "hold": timedelta(seconds=hold_s),
+        "most": HOLD_MAX,
+        "why": why,
+        "probing": probing,
+        "now": now,
+    }
+    await execute(conn, "hold_longer", params)
+
+
+async def read_trust(conn: Connection, model: str, now: datetime | None) -> Trust:
+    """What a refusal without a line means for the model now."""
+    cur = await execute(conn, "read_trust", {"model": model, "now": now}, class_row(Trust))
+    return await cur.fetchone() or Trust()
+
+
+async def works(conn: Connection, model: str, now: datetime | None) -> bool:
+    """Whether OpenAI has completed a batch of the model within a day."""
+    return bool(await value(conn, "model_works", {"model": model, "now": now}))
+
+
+async def note_refused_alone(conn: Connection, model: str, words: str) -> None:
+    """A request was refused alone, for no reason that is known to be about more than itself."""
+    await execute(conn, "refused_alone", {"model": model, "words": words})
+
+
+async def note_accepted(conn: Connection, model: str, now: datetime | None) -> None:
+    """OpenAI's validation has let a batch of the model pass."""
+    await execute(conn, "note_accepted", {"model": model, "trust": LINES_AT_FAULT, "now": now})
+
+
+async def note_answered(conn: Connection, model: str) -> None:
+    """A batch of the model was answered in all its requests."""
+    await execute(conn, "note_answered", {"model": model})
 
 
 async def learn_limit(conn: Connection, model: str, tokens: int, now: datetime | None) -> None:
@@ -109,3 +164,16 @@ async def find_lone(
         "now": now,
     }
     return cast("int | None", await value(conn, "find_lone", params))
+
+
+async def batches_under_way(conn: Connection, model: str) -> int:
+    """How many batches of the model have no end yet."""
+    return cast("int", await value(conn, "batches_under_way", {"model": model}))
+
+
+async def read_sibling(
+    conn: Connection, batch: Batch
+) -> tuple[str, str | None, bytes | None] | None:
+    """(state, OpenAI's status, its errors) of the other half of the batch's parent, if known."""
+    params = {"parent_id": batch.parent_id, "id": batch.id}
+    return await (await execute(conn, "read_sibling", params)).fetchone()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 import msgspec
 
 from openaibatching.server.limit_text import told_limit
+from openaibatching.server.reasons import Cause, cause
 
 
 class Reason(msgspec.Struct):
@@ -17,8 +19,8 @@ class Reason(msgspec.Struct):
     message: str | None = None
     param: str | None = None
     line: int | None = None
-    kind: str | None = None
-    """"upload" when the file itself was refused, before any line of it was looked at."""
+    at: str | None = None
+    """"upload" when the file itself was refused: OpenAI looks at no more than its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +49,122 @@ class Halve:
     """Some request is wrong and OpenAI does not say which."""
 
 
-Verdict = Culprits | TokenLimit | Again | Halve
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Everything of this route is refused alike: all goes back, and one request is tried later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nobody knows yet: the other half of the same batch is being judged."""
+
+
+Verdict = Culprits | TokenLimit | Again | Halve | Hold | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What refusals without a line mean for a model now.
+
+    `probing`: all was refused alike, and single requests are tried. `lines_at_fault`: a batch was
+    accepted after that, so a refusal is some line's fault. `refused_alone` single requests in a row
+    were refused with `refused_words`.
+    """
+
+    probing: bool = False
+    refused_alone: int = 0
+    refused_words: str | None = None
+    lines_at_fault: bool = False
+
+
+class Sibling(Enum):
+    """What became of the other half of the batch that this one is a half of."""
+
+    NONE = "none"
+    UNDECIDED = "undecided"
+    ACCEPTED = "accepted"
+    REFUSED_ALIKE = "refused alike"
+
+
+ALONE_MAX = 2
+"""Single requests in a row that may be refused alike before it is about more than them."""
 
 _CODE = re.compile(r"[a-z0-9_.]{1,64}")
-
-# Parameters of the batch, not of a line: no half of it would fare better.
-_OF_ALL = ("endpoint", "completion_window")
-# The account's trouble, not the batch's (https://platform.openai.com/docs/guides/error-codes).
-_ACCOUNT = ("billing_hard_limit_reached", "billing_not_active", "insufficient_quota")
+# OpenAI documents no code for a full file storage (https://platform.openai.com/docs/api-reference/files).
+_STORAGE = re.compile(r"\bstorage\b", re.IGNORECASE)
+_MODEL = "body.model"
 
 
-def judge(errors: bytes | None, requests: int) -> Verdict:
-    """The verdict on a refused batch of `requests` lines, by OpenAI's list of errors."""
+def judge(errors: bytes | None, requests: int, *, model_works: bool = False) -> Verdict:
+    """The verdict on a refused batch of `requests` lines, by OpenAI's list of errors.
+
+    `model_works`: OpenAI has completed a batch of the same model lately.
+    """
     reasons = _read(errors)
     for reason in reasons:
-        if reason.code == "token_limit_exceeded":
-            return TokenLimit(told_limit(reason.message))
-        if reason.code in _ACCOUNT or reason.kind == "upload":
-            return Again(account=True)
-        if _file_missing(reason):
-            return Again()
-        if reason.param in _OF_ALL:
-            return Culprits(dict.fromkeys(range(requests), reason))
+        if (verdict := _of_all(reason, requests, model_works)) is not None:
+            return verdict
     named = {r.line - 1: r for r in reasons if r.line is not None and 1 <= r.line <= requests}
-    if named:
-        return Culprits(named)
-    return judge_alone(errors) if requests == 1 else Halve()
+    return Culprits(named) if named else Halve()
+
+
+def _of_all(reason: Reason, requests: int, model_works: bool) -> Verdict | None:
+    """The verdict of a reason that is about more than a line."""
+    found = cause(code=reason.code, param=reason.param, message=reason.message)
+    if reason.at == "upload" and reason.message and _STORAGE.search(reason.message):
+        found = Cause.ACCOUNT
+    if found is Cause.TOKENS:
+        return TokenLimit(told_limit(reason.message))
+    if found in (Cause.ACCOUNT, Cause.PASSING) or _file_missing(reason):
+        return Again(account=found is Cause.ACCOUNT)
+    of_the_model = found is Cause.MODEL or (
+        reason.param == _MODEL and reason.code != "mismatched_model"
+    )
+    # All lines name the same model, and what is wrong with it is reported for the first one. Where
+    # that one passed and a later one is named, or where the model works, the fault is a line's.
+    of_all = of_the_model and (reason.line is None or (reason.line == 1 and not model_works))
+    if found is Cause.BATCH or of_all:
+        return Culprits(dict.fromkeys(range(requests), reason))
+    return None
+
+
+def blame(errors: bytes | None, requests: int, trust: Trust, sibling: Sibling) -> Verdict:
+    """The verdict on a refusal that names no line: halving finds a culprit only if there is one.
+
+    Both halves refused alike, or single requests one after the other, say that it is about
+    everything. Then halving on would cost a creation for nearly every request.
+    """
+    if requests == 1:
+        alike = trust.refused_words == words(errors) and trust.refused_alone >= ALONE_MAX
+        about_all = not trust.lines_at_fault and (trust.probing or alike)
+        return Hold() if about_all else judge_alone(errors)
+    if trust.lines_at_fault or sibling in (Sibling.NONE, Sibling.ACCEPTED):
+        return Halve()
+    return Wait() if sibling is Sibling.UNDECIDED else Hold()
+
+
+def sibling_of(state: str, status: str | None, errors: bytes | None, own: bytes | None) -> Sibling:
+    """What became of a sibling in this state, by OpenAI's status and errors; `own` are those of
+    the batch itself."""
+    if status == "failed":
+        return Sibling.REFUSED_ALIKE if words(errors) == words(own) else Sibling.ACCEPTED
+    at_upload = any(reason.at == "upload" for reason in _read(own))
+    past_upload = state not in ("claimed", "uploading")
+    if (at_upload and past_upload) or status not in (None, "validating"):
+        return Sibling.ACCEPTED
+    return Sibling.UNDECIDED
 
 
 def codes(errors: bytes | None) -> list[str]:
     """OpenAI's codes, each once: may be logged, unlike its messages, which may quote a call."""
     found = {reason.code for reason in _read(errors) if reason.code}
     return sorted(code for code in found if _CODE.fullmatch(code))
+
+
+def words(errors: bytes | None) -> str:
+    """What two refusals must have in common to be alike: their codes and parameters."""
+    found = {f"{r.code or ''}/{r.param or ''}/{r.at or ''}" for r in _read(errors)}
+    return " ".join(sorted(found))
 
 
 def judge_alone(errors: bytes | None) -> Culprits:

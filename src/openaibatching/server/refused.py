@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 from openaibatching.server import (
     journal,
     model_limits,
@@ -12,11 +15,15 @@ from openaibatching.server import (
     token_limits,
 )
 from openaibatching.server.context import Context
+from openaibatching.server.db import Connection
 from openaibatching.server.model import Batch, Result, Unanswered
 
 log = journal.get()
 
+PROBING_MAX = timedelta(hours=25)
+"""How long a request may be tried alone before its refusal is its end."""
 ACCOUNT_HOLDS = 10
+"""How much longer than usual the account's trouble holds a model at first."""
 
 
 async def refused_one(ctx: Context) -> bool:
@@ -35,9 +42,7 @@ async def _resolve(ctx: Context, batch: Batch) -> None:
     """The culprits fail, and the rest goes again without an attempt."""
     async with ctx.database.transaction() as conn:
         owed = await store.read_unanswered(conn, batch)
-        verdict = refusal.judge(batch.errors, len(owed))
-        if isinstance(verdict, refusal.TokenLimit):
-            verdict = await token_limits.learn(ctx, conn, batch, owed, verdict)
+        verdict = await _judge(ctx, conn, batch, owed)
         log.warning(
             "batch_refused",
             **batch.names,
@@ -45,6 +50,9 @@ async def _resolve(ctx: Context, batch: Batch) -> None:
             requests=len(owed),
             codes=refusal.codes(batch.errors),
         )
+        if isinstance(verdict, refusal.Wait):
+            await store.release_batch(conn, ctx.server, batch, token_limits.hold_s(ctx), ctx.now())
+            return
         rows: list[Result] = []
         if isinstance(verdict, refusal.Halve):
             await store.split_batch(conn, ctx.server, batch, owed)
@@ -52,19 +60,67 @@ async def _resolve(ctx: Context, batch: Batch) -> None:
         else:
             reasons = verdict.reasons if isinstance(verdict, refusal.Culprits) else {}
             rows = [_after_refusal(r, reasons.get(line)) for line, r in enumerate(owed)]
-            await settle.finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed}, refund=True)
-        if isinstance(verdict, refusal.Again):
-            hold_s = token_limits.hold_s(ctx) * (ACCOUNT_HOLDS if verdict.account else 1)
-            why = ", ".join(refusal.codes(batch.errors)) or None
-            await model_limits.hold_model(conn, batch.model, hold_s, why, ctx.now())
-            log.warning("model_held", model=batch.model, wait_s=hold_s)
+            await settle.finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
+        await _hold(ctx, conn, batch, owed, verdict)
         books = await settle.close_books(ctx, conn, batch)
     await settle.trace(ctx, rows)
     settle.report(batch, books)
 
 
+async def _judge(
+    ctx: Context, conn: Connection, batch: Batch, owed: Sequence[Unanswered]
+) -> refusal.Verdict:
+    works = await model_limits.works(conn, batch.model, ctx.now())
+    verdict = refusal.judge(batch.errors, len(owed), model_works=works)
+    if isinstance(verdict, refusal.TokenLimit):
+        return await token_limits.learn(ctx, conn, batch, owed, verdict)
+    if not isinstance(verdict, refusal.Halve):
+        return verdict
+    trust = await model_limits.read_trust(conn, batch.model, ctx.now())
+    verdict = refusal.blame(batch.errors, len(owed), trust, await _sibling(conn, batch))
+    waited_for_all = batch.now - min(r.created_at for r in owed) > PROBING_MAX
+    if isinstance(verdict, refusal.Hold) and len(owed) == 1 and waited_for_all:
+        verdict = refusal.judge_alone(batch.errors)
+    if isinstance(verdict, refusal.Culprits):
+        await model_limits.note_refused_alone(conn, batch.model, refusal.words(batch.errors))
+    return verdict
+
+
+async def _sibling(conn: Connection, batch: Batch) -> refusal.Sibling:
+    found = await model_limits.read_sibling(conn, batch) if batch.parent_id else None
+    if found is None:
+        return refusal.Sibling.NONE if batch.parent_id is None else refusal.Sibling.ACCEPTED
+    return refusal.sibling_of(*found, batch.errors)
+
+
+async def _hold(
+    ctx: Context,
+    conn: Connection,
+    batch: Batch,
+    owed: Sequence[Unanswered],
+    verdict: refusal.Verdict,
+) -> None:
+    """Form none of the model's batches for a while, if the refusal is about more than a line."""
+    if not isinstance(verdict, refusal.Again | refusal.Hold):
+        return
+    account = isinstance(verdict, refusal.Again) and verdict.account
+    if len(owed) == 1:  # so that another request is the next one to be tried
+        await model_limits.defer_request(conn, owed[0].id, 0, ctx.now())
+    await model_limits.hold_longer(
+        conn,
+        batch.model,
+        token_limits.hold_s(ctx) * (ACCOUNT_HOLDS if account else 1),
+        ", ".join(refusal.codes(batch.errors)) or None,
+        "answered" if account else "accepted" if isinstance(verdict, refusal.Hold) else None,
+        ctx.now(),
+    )
+    log.warning("model_held", model=batch.model)
+
+
 def _after_refusal(request: Unanswered, reason: refusal.Reason | None) -> Result:
     if reason is None:
-        return Result(request.id, "queued", None, None)
+        return Result(request.id, "queued", None, None, refund=True)
     outcome = results.refused(request.id, reason.code, reason.message, reason.param)
-    return Result(request.id, "failed", outcome.status_code, outcome.answer, code=outcome.code)
+    return Result(
+        request.id, "failed", outcome.status_code, outcome.answer, code=outcome.code, refund=True
+    )

@@ -21,8 +21,6 @@ async def finish(
     batch: Batch,
     rows: Sequence[Result],
     tenants: Mapping[uuid.UUID, str],
-    *,
-    refund: bool = False,
 ) -> None:
     """Store these results, what they cost, and what failed: all of it or nothing.
 
@@ -30,7 +28,7 @@ async def finish(
     """
     if batch.cancel_wished_at is not None:
         rows = [_called_off(row) for row in rows]
-    await store.store_results(conn, ctx.server, batch, rows, refund=refund, now=ctx.now())
+    await store.store_results(conn, ctx.server, batch, rows, now=ctx.now())
     spent = receipts.spent(rows, tenants, ctx.settings.unpriced_usd_mtok)
     await money.add_spending(conn, batch, spent, ctx.now())
     await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
@@ -39,15 +37,15 @@ async def finish(
 
 def _called_off(row: Result) -> Result:
     unanswered = row.state == "queued" or row.code == "batch_cancelled"
-    return Result(row.id, "cancelled", None, None) if unanswered else row
+    return Result(row.id, "cancelled", None, None, refund=row.refund) if unanswered else row
 
 
 async def call_off(ctx: Context, batch: Batch) -> None:
     """Cancel all requests of a batch whose end a caller wished before OpenAI had it."""
     async with ctx.database.transaction() as conn:
         owed = await store.read_unanswered(conn, batch)
-        rows = [Result(request.id, "cancelled", None, None) for request in owed]
-        await finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed}, refund=True)
+        rows = [Result(request.id, "cancelled", None, None, refund=True) for request in owed]
+        await finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
         books = await close_books(ctx, conn, batch)
     report(batch, books)
 

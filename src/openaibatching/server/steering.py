@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openaibatching.server import errors, store
+from openaibatching.server import errors, results, store
 from openaibatching.server.call import keyed_id
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
@@ -56,10 +56,14 @@ async def cancel(door: Door, tenant: str, name: str) -> Request:
 
 
 async def retry(door: Door, tenant: str, name: str) -> Request:
-    """Queue it again if it failed or was cancelled. Raises NotFound, NotRetryable."""
+    """Queue it again if it failed, was cancelled, or has an answer that says that it broke off.
+
+    Raises NotFound, NotRetryable.
+    """
     request = await find(door, tenant, name)
+    incomplete = request.answer is not None and results.is_incomplete(request.answer)
     async with door.ctx.database.transaction() as conn:
-        retried = await store.retry_request(conn, request.id)
+        retried = await store.retry_request(conn, request.id, incomplete=incomplete)
     if not retried:
         raise errors.NotRetryable
     return await find(door, tenant, name)

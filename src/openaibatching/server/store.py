@@ -57,8 +57,6 @@ async def accept_requests(conn: Connection, calls: Sequence[Call]) -> list[Reque
     The calls' ids must differ. Two kinds come short: one that another server stores at this
     moment is missing, and an answer above ANSWER_BYTES_INLINE is None.
     """
-    # In one order everywhere, so that two servers with the same calls never deadlock.
-    calls = sorted(calls, key=lambda call: call.id)
     params = {
         "ids": [c.id for c in calls],
         "body_ids": [c.body_id for c in calls],
@@ -133,9 +131,10 @@ async def cancel_request(conn: Connection, id_: uuid.UUID) -> bool:
     return await value(conn, "cancel_request", {"id": id_}) is not None
 
 
-async def retry_request(conn: Connection, id_: uuid.UUID) -> bool:
-    """Queue it again if it failed or was cancelled."""
-    return await value(conn, "retry_request", {"id": id_}) is not None
+async def retry_request(conn: Connection, id_: uuid.UUID, *, incomplete: bool) -> bool:
+    """Queue it again if it failed or was cancelled, or was answered by halves (`incomplete`)."""
+    params = {"id": id_, "incomplete": incomplete}
+    return await value(conn, "retry_request", params) is not None
 
 
 async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
@@ -150,12 +149,14 @@ async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
 class Group:
     """An (endpoint, model) with queued requests. `queued_at` is that of the oldest one; `flushed`:
     it shall not wait for company; `lone_at`: since when a request of the model may go that has to
-    go alone. What is estimated of it counts `token_factor` times towards `token_limit`."""
+    go alone; `probing`: one request is tried at a time. What is estimated of it counts
+    `token_factor` times towards `token_limit`."""
 
     endpoint: str
     model: str
     queued_at: datetime
     flushed: bool
+    probing: bool
     token_limit: int | None
     token_factor: float
     lone_at: datetime | None
@@ -382,13 +383,10 @@ async def store_results(
     server: int,
     batch: Batch,
     results: Sequence[Result],
-    *,
-    refund: bool,
     now: datetime | None,
 ) -> None:
     """Finish or requeue requests of the batch, and count them in its books.
 
-    `refund`: OpenAI did not execute them, so this sending does not count as an attempt.
     Raises LeaseLost, and then nothing of it is to be committed.
     """
     params = {
@@ -401,7 +399,8 @@ async def store_results(
         "realtimes": [r.receipt and r.receipt.realtime for r in results],
         "paids": [r.receipt and r.receipt.paid for r in results],
         "incompletes": [r.receipt and r.receipt.incomplete for r in results],
-        "refund": int(refund),
+        "refunds": [int(r.refund) for r in results],
+        "waits": [timedelta(seconds=r.wait_s) for r in results],
         "now": now,
     }
     rows = await (await execute(conn, "store_results", params)).fetchall()

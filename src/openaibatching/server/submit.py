@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import IO
 
-from openaibatching.server import cancels, journal, store
+from openaibatching.server import cancels, journal, model_limits, store
 from openaibatching.server.config import LEASE_S, UPSTREAM_CREATES_PER_HOUR
-from openaibatching.server.context import Context, backoff_s
+from openaibatching.server.context import BACKOFF_MAX_S, Context, backoff_s
 from openaibatching.server.errors import (
     LeaseLost,
     UpstreamBusy,
@@ -27,6 +27,7 @@ from openaibatching.server.errors import (
     UpstreamRefused,
 )
 from openaibatching.server.model import Batch, batch_line, file_name
+from openaibatching.server.reasons import Cause, cause
 
 log = journal.get()
 
@@ -34,8 +35,13 @@ BODIES_AT_ONCE = 64
 LOOK_AGAIN_S = 5.0
 TAKE_BACK_LOOKS, TAKE_BACK_S = 3, 2.0
 CREATES_FULL_S = 30.0
+CREATE_HOLD_S = 5.0
 FILE_INVISIBLE_TRIES_MAX = 20
 """How often a create may say that it cannot find the file that was just uploaded."""
+
+
+_OF_ALL_REQUESTS = (Cause.MODEL, Cause.BATCH, Cause.TOKENS)
+"""What a create may be refused for that says something about the requests themselves."""
 
 
 async def upload_one(ctx: Context) -> bool:
@@ -60,8 +66,7 @@ async def _adopt_or_upload(ctx: Context, batch: Batch) -> None:
     try:
         await _upload(ctx, batch)
     except UpstreamRefused as error:
-        # Our lines are well-formed, so only the size can be a line's fault.
-        await _refused(ctx, batch, error, kind=None if error.status == 413 else "upload")
+        await _refused(ctx, batch, error, at="upload")
     except UpstreamError as error:
         log.warning("upload_failed", **await _later(ctx, batch, error))
     except OSError as error:
@@ -170,19 +175,33 @@ async def _try_create(ctx: Context, batch: Batch) -> None:
     except UpstreamRefused as error:
         if _file_invisible(error) and batch.tries < FILE_INVISIBLE_TRIES_MAX:
             await _undo(ctx, batch, backoff_s(batch.tries), error)
-        else:
+        elif _file_invisible(error) or _cause_of(error) in _OF_ALL_REQUESTS:
             await _refused(ctx, batch, error)
+        else:
+            await _hold(ctx, batch, error)
     except (UpstreamBusy, UpstreamDenied) as error:
         if error.status == 404 and batch.tries >= FILE_INVISIBLE_TRIES_MAX:
-            await _refused(ctx, batch, error, kind="upload")
-            return
-        wait_s = error.retry_after or backoff_s(batch.tries, first=5)
-        log.warning("create_refused", **batch.names, **journal.said(error), wait_s=wait_s)
-        await _undo(ctx, batch, wait_s, error)
+            await _refused(ctx, batch, error, file_missing=True)
+        else:
+            await _hold(ctx, batch, error)
     except UpstreamError as error:
         async with ctx.database.transaction() as conn:
             await store.move_batch(conn, "note_unknown", ctx.server, batch, now=ctx.now())
         log.warning("create_unknown", **await _later(ctx, batch, error))
+
+
+async def _hold(ctx: Context, batch: Batch, error: UpstreamError) -> None:
+    """Ask again later, and form no more batches of the model until then.
+
+    Nothing of a batch's content is looked at when it is created, so a refusal is about the account,
+    the project or the region, and halving the batch would only multiply it.
+    """
+    wait_s = error.retry_after or backoff_s(batch.tries, first=CREATE_HOLD_S)
+    log.warning("create_refused", **batch.names, **journal.said(error), wait_s=wait_s)
+    async with ctx.database.transaction() as conn:
+        # Beyond this batch's next try, so that none is formed beside it.
+        await model_limits.hold_model(conn, batch.model, 2 * wait_s, error.code, ctx.now())
+    await _undo(ctx, batch, wait_s, error)
 
 
 async def _create(ctx: Context, batch: Batch) -> None:
@@ -245,6 +264,11 @@ def _file_invisible(error: UpstreamRefused) -> bool:
     return error.param in ("file_id", "input_file_id") and "find file" in error.message
 
 
+def _cause_of(error: UpstreamError) -> Cause | None:
+    """Whose trouble an upload or a create was refused for."""
+    return cause(status=error.status, code=error.code, param=error.param, message=error.message)
+
+
 async def _undo(
     ctx: Context, batch: Batch, wait_s: float, refused: UpstreamError | None = None
 ) -> None:
@@ -260,16 +284,27 @@ async def _later(ctx: Context, batch: Batch, error: UpstreamError) -> dict[str, 
     # While an outcome is unknown, looking is what it waits for: never longer than half the time
     # after which it is sent again.
     most = max(1.0, ctx.settings.batch_settle_s / 2)
-    wait_s = error.retry_after or backoff_s(batch.tries, most=most)
+    denied = isinstance(error, UpstreamDenied)
+    wait_s = error.retry_after or backoff_s(batch.tries, most=BACKOFF_MAX_S if denied else most)
+    if denied:  # a refused key helps no other batch of the model either
+        async with ctx.database.transaction() as conn:
+            await model_limits.hold_model(conn, batch.model, 2 * wait_s, error.code, ctx.now())
     await ctx.postpone(batch, wait_s, journal.trouble(error))
     return {**batch.names, **journal.said(error), "wait_s": wait_s}
 
 
 async def _refused(
-    ctx: Context, batch: Batch, error: UpstreamError, kind: str | None = None
+    ctx: Context,
+    batch: Batch,
+    error: UpstreamError,
+    *,
+    at: str | None = None,
+    file_missing: bool = False,
 ) -> None:
     log.warning("submission_refused", **batch.names, **journal.said(error))
-    reason = {"code": error.code, "message": error.message, "param": error.param, "kind": kind}
+    reason = {"code": error.code, "message": error.message, "param": error.param, "at": at}
+    if file_missing:
+        reason |= {"param": "input_file_id", "message": "Cannot find file."}
     async with ctx.database.transaction() as conn:
         await store.move_batch(
             conn,

@@ -40,6 +40,8 @@ RETRY_AFTER_S_MAX = 3600.0
 CLOCK_SKEW = timedelta(minutes=10)
 """How far OpenAI's clock may be from the database's when looking for what we sent."""
 WEBHOOK_TOLERANCE_S = 300
+PAGE_ITEMS_MIN = 20
+"""A list that does not say whether there is more is whole if it has fewer items than this."""
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 """https://platform.openai.com/docs/api-reference/batch/object: nothing happens after these."""
@@ -181,7 +183,7 @@ class Upstream:
                     if (batch.metadata or {}).get(METADATA_KEY) == batch_id.hex:
                         found.append(batch)
             # The one to adopt comes first: it lives, and it is the oldest that does.
-            found.sort(key=lambda batch: (batch.status in _DEAD, batch.created_at))
+            found.sort(key=lambda batch: (batch.status.lower() in _DEAD, batch.created_at))
             return [_batch(batch) for batch in found]
 
     async def retrieve(self, upstream_id: str) -> UpstreamBatch:
@@ -276,7 +278,7 @@ async def _items(page: Any, since: datetime) -> AsyncIterator[Any]:
             yield item
         # A page may be ordered by nothing in particular, so only a whole page that is too old
         # ends the search.
-        if all(item.created_at < oldest for item in page.data or []) or not page.has_next_page():
+        if all(item.created_at < oldest for item in page.data) or not page.has_next_page():
             return
         page = await page.get_next_page()
 
@@ -289,7 +291,7 @@ def _batch(reply: Any) -> UpstreamBatch:
         errors = json.dumps([e.model_dump() for e in reply.errors.data]).encode()
     return UpstreamBatch(
         id=reply.id,
-        status=reply.status,
+        status=reply.status.lower(),  # some servers that speak OpenAI's API shout
         # Seen in the field: "" for a file that does not exist.
         output_file_id=reply.output_file_id or None,
         error_file_id=reply.error_file_id or None,

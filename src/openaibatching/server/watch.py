@@ -10,16 +10,13 @@ from datetime import timedelta
 from openaibatching.server import counted, doubles, journal, model_limits, store
 from openaibatching.server.context import Context, backoff_s, jittered
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
-from openaibatching.server.model import Batch, token_columns
+from openaibatching.server.model import OVERDUE, Batch, token_columns
 from openaibatching.server.upstream import TERMINAL, UpstreamBatch
 
 log = journal.get()
 
 GROWTH, GROWTH_MAX = 1.3, 5.0
-# OpenAI's completion window (https://platform.openai.com/docs/guides/batch), after which a batch
-# should have expired by itself.
 _VALIDATING = (None, "validating")
-WINDOW, GRACE = timedelta(hours=24), timedelta(hours=1)
 
 
 def poll_wait_s(poll_s: float, looks: int) -> float:
@@ -54,6 +51,7 @@ async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
     """Write down what was seen of the batch, and give it back."""
     async with ctx.database.transaction() as conn:
         if batch.upstream_status in _VALIDATING and seen.status not in (*_VALIDATING, "failed"):
+            await model_limits.note_accepted(conn, batch.model, ctx.now())
             limit = await model_limits.raise_limit(conn, batch, ctx.now())
             if limit is not None:
                 log.info("limit_raised", model=batch.model, tokens=limit)
@@ -97,16 +95,20 @@ async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:
     """The batch as OpenAI has it. One that is overdue is asked to stop, so that it ends at last
     with what it has, and so is one whose end a caller wished; one that OpenAI no longer knows has
     ended with nothing."""
-    assert batch.submitted_at is not None
-    overdue = batch.now - batch.submitted_at > WINDOW + GRACE
+    overdue = batch.since_submitted > OVERDUE
     try:
         seen = await ctx.upstream.retrieve(upstream_id)
     except UpstreamDenied as error:
         # Before that it may be a wrong key or project, which somebody mends.
         if error.status != 404 or not overdue:
             raise
+        listed = await ctx.upstream.find_batches(batch.id, batch.created_at)
+        if seen_there := next((other for other in listed if other.id == upstream_id), None):
+            return seen_there
         log.error("batch_vanished", **batch.names)
-        return UpstreamBatch(upstream_id, "expired", None, None, None)
+        # Its last counts stay: what they say was executed is not bought again.
+        counts = batch.upstream_completed, batch.upstream_failed
+        return UpstreamBatch(upstream_id, "expired", None, None, None, *counts)
     wished = batch.cancel_wished_at is not None
     if (overdue or wished) and seen.status not in (*TERMINAL, "cancelling"):
         if wished:

@@ -45,7 +45,7 @@ _DRAWN = {
     "missing_custom_id": Marker("missing_custom_id"),
 }
 _SPOILING = frozenset(
-    {"missing", "empty", "garbled", "invalid_utf8", "unknown_custom_id", "missing_custom_id"}
+    {"lost", "empty", "garbled", "invalid_utf8", "unknown_custom_id", "missing_custom_id"}
 )
 _STATUS_TEXTS = {
     429: ("Rate limit reached for requests.", "requests", "rate_limit_exceeded"),
@@ -117,6 +117,8 @@ class Executor:
         marker = self._markers.take(line, sha, IN_RESULT) or self._drawn(sha, dice)
         if marker is not None and marker.name in ("expired", "cancelled"):
             return Result(sha=sha, postponed=f"batch_{marker.name}")
+        if marker is not None and marker.name == "missing":  # dropped: neither run nor counted
+            return Result(sha=sha)
         if marker is not None and marker.name == "image_timeout":
             return self._refusal(custom_id, sha, image_timeout(marker.value))
         if marker is not None and marker.name in ("status", "timeout"):
@@ -178,7 +180,7 @@ class Executor:
         if name in _SPOILING:
             self._ledger.spoil(result.sha)
         line = result.output
-        if name == "missing":
+        if name == "lost":
             result.output = b""
         elif name == "empty":
             result.output = _line(custom_id, _response(200, {}))

@@ -23,6 +23,7 @@ IN_RESULT = frozenset(
     {
         "status",
         "missing",
+        "lost",
         "expired",
         "cancelled",
         "garbled",

@@ -17,6 +17,7 @@ STEPS: dict[tuple[str, str | None, str | None], str] = {
     ("request", "in_progress", "queued"): "Goes again: back in the queue.",
     ("request", "in_progress", "cancelled"): "Cancelled, with its batch.",
     ("request", "failed", "queued"): "Queued again, by hand.",
+    ("request", "completed", "queued"): "Queued again, by hand: its answer was incomplete.",
     ("request", "cancelled", "queued"): "Queued again, by hand.",
     ("batch", None, "claimed"): "The batch was formed.",
     ("batch", "claimed", "uploading"): "Its file is uploaded to OpenAI.",

@@ -6,6 +6,55 @@ insert into model_limit (model, held_until, held_for)
 values (%(model)s::text, coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval, %(why)s::text)
 on conflict (model) do update set held_until = excluded.held_until, held_for = excluded.held_for;
 
+-- name: hold_longer
+-- Twice as long as the last time, if that was in vain; a hold that runs already stays as it is.
+insert into model_limit as l (model, held_until, held_for, holds, probing)
+values (%(model)s::text, coalesce(%(now)s::timestamptz, now()) + %(hold)s::interval, %(why)s::text, 1,
+        %(probing)s::text)
+on conflict (model) do update
+   set held_until = case when l.held_until > coalesce(%(now)s::timestamptz, now()) then l.held_until
+                         else coalesce(%(now)s::timestamptz, now())
+                              + least(%(hold)s::interval * 2 ^ least(l.holds, 20), %(most)s::interval)
+                    end,
+       holds = l.holds + (l.held_until <= coalesce(%(now)s::timestamptz, now()))::int,
+       held_for = excluded.held_for, probing = coalesce(excluded.probing, l.probing);
+
+-- name: read_trust
+-- What refusals without a line mean for this model now.
+select probing is not null as probing, refused_alone, refused_words,
+       coalesce(lines_until > coalesce(%(now)s::timestamptz, now()), false) as lines_at_fault
+  from model_limit where model = %(model)s::text;
+
+-- name: model_works
+select exists (select from batch
+                where model = %(model)s::text and upstream_status = 'completed'
+                  and ended_at > coalesce(%(now)s::timestamptz, now()) - interval '1 day');
+
+-- name: refused_alone
+-- A single request was refused, without a reason that is about more than itself.
+insert into model_limit as l (model, refused_alone, refused_words)
+values (%(model)s::text, 1, %(words)s::text)
+on conflict (model) do update
+   set refused_alone = case when l.refused_words = excluded.refused_words
+                            then l.refused_alone + 1 else 1 end,
+       refused_words = excluded.refused_words;
+
+-- name: note_accepted
+-- OpenAI's validation has let one of its batches pass: what it refuses now is refused for its lines.
+update model_limit
+   set refused_alone = 0, refused_words = null,
+       lines_until = case when probing = 'accepted'
+                          then coalesce(%(now)s::timestamptz, now()) + %(trust)s::interval
+                          else lines_until end,
+       holds = case when probing = 'accepted' then 0 else holds end,
+       probing = nullif(probing, 'accepted')
+ where model = %(model)s::text and (refused_alone > 0 or probing = 'accepted');
+
+-- name: note_answered
+-- All of one of its batches was answered: whatever it was held for is over.
+update model_limit set holds = 0, probing = nullif(probing, 'answered')
+ where model = %(model)s::text and (holds > 0 or probing = 'answered');
+
 -- name: learn_limit
 -- OpenAI's number is the truth, a larger one as well: the account may have moved to another tier.
 insert into model_limit as l (model, told, told_at, held_until)

@@ -69,14 +69,18 @@ select (select max(seq) from part) as last_seq, (select count(*) from cancelled)
 -- name: retry_request
 -- request: failed -> queued
 -- request: cancelled -> queued
+-- request: completed -> queued
+-- `incomplete`: its answer says that it broke off.
 with again as (
   update request
      set state = 'queued', batch_id = null, attempts = 0, status_code = null, finished_at = null,
          queued_at = now(), lone = null, lone_refusals = null, lone_since = null
-   where id = %(id)s::uuid and state in ('failed', 'cancelled')
+   where id = %(id)s::uuid
+     and (state in ('failed', 'cancelled') or (state = 'completed' and %(incomplete)s::boolean))
   returning seq, id
 ), forgotten as (
-  update payload set answer = null from again where payload.seq = again.seq
+  update payload set answer = null, realtime = null, paid = null, incomplete = null
+    from again where payload.seq = again.seq
 )
 select id from again;
 

@@ -79,6 +79,7 @@ create table batch (
   check (state not in ('collected', 'closed') or completed + failed + requeued + cancelled = requests)
 );
 create index batch_by_turn on batch (state, next_at) where state <> 'closed';
+create index batch_by_parent on batch (parent_id) where parent_id is not null;
 create index batch_by_attempt on batch (attempted_at);
 create index batch_by_end on batch (closed_at) where state = 'closed';
 create index batch_by_duration on batch (ended_at) where upstream_status = 'completed';
@@ -184,6 +185,13 @@ create table model_limit (
   refusals    int not null default 0,          -- below `told`, in a row: paces the next try
   held_until  timestamptz not null default now(),
   held_for    text,                            -- OpenAI's code for why
+  holds       int not null default 0,          -- in a row: each is twice as long as the one before
+  -- After refusals that were about everything, one request is tried at a time, until OpenAI has
+  -- `accepted` a batch or `answered` a request.
+  probing     text check (probing in ('accepted', 'answered')),
+  lines_until    timestamptz,                  -- until then a refusal is the fault of some line
+  refused_alone  int not null default 0,       -- single requests in a row that were refused alike:
+  refused_words  text,                         -- with this reason
   check ((told is null) = (told_at is null)),
   check ((lowered is null) = (lowered_at is null))
 );
