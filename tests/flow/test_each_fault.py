@@ -147,4 +147,6 @@ async def test_all_calls_end_well_and_none_is_paid_twice(
         assert executed[sha] == 1 + spoiled.get(sha, 0), "paid twice without need"
     if not case.again:
         assert {request.attempts for request in found} <= {0, 1}
-    assert files == []
+    # Lines that name nobody are left where a person can read them.
+    kept = {"batch_output"} if case.fails == "result_missing" else set()
+    assert {file["purpose"] for file in files} <= kept
