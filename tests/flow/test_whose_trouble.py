@@ -125,6 +125,21 @@ async def test_credit_that_ends_in_the_middle_of_a_batch_fails_nobody(
         assert set(simulator.ledger.counts().values()) == {1}
 
 
+async def test_a_request_that_is_tried_and_fails_by_itself_lets_the_others_go_on(
+    ctx: Context, clock: Clock, rows: Rows
+) -> None:
+    async with openai_of(ctx, clock, lag=60.0) as simulator:
+        simulator.account = Account(credit_lines=0)
+        requests = await put(ctx, *(chat(f"wrong {n}", temperature=99) for n in range(6)))
+        await turn(ctx, clock, rounds=3)
+        await put(ctx, *(chat(f"right {n}") for n in range(3)))
+        await turn(ctx, clock, rounds=30)
+        simulator.account = Account()
+        await drive(ctx, clock)
+        assert {r.status_code for r in await look(ctx, requests)} == {400}
+        assert rows.execute("select probing, holds from model_limit").fetchone() == (None, 0)
+
+
 @pytest.mark.parametrize("status", [500, 503, 429])
 async def test_three_attempts_are_not_gone_within_one_outage(
     ctx: Context, clock: Clock, status: int

@@ -120,6 +120,7 @@ async def _outcomes(
             read.unknown += 1
             return
         (read.executed if outcome.executed else read.idle).add(outcome.id)
+        read.account |= outcome.account
         chunk.append(outcome)
         size += len(outcome.answer)
 
@@ -204,7 +205,7 @@ async def _balance(ctx: Context, batch: Batch, read: Read) -> None:
             await store.note_event(conn, batch, f"left at OpenAI, to be read by a person: {files}")
             await store.move_batch(conn, "keep_result_files", ctx.server, batch)
         books = await settle.close_books(ctx, conn, batch)
-        if books.completed and not books.requeued:
+        if books.completed + books.failed and not read.account:
             await model_limits.note_answered(conn, batch.model)
     await settle.trace(ctx, rows)
     settle.report(batch, books)

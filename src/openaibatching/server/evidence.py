@@ -36,7 +36,8 @@ class Read:
 
     `executed` are the requests that OpenAI executed by some line of theirs, `idle` those that it
     says it did not. `unknown` lines name nobody of ours; of `broken` ones nobody can tell whom they
-    name. `gone`: a file that the batch names is not there.
+    name. `gone`: a file that the batch names is not there. `account`: some line was refused for the
+    account.
     """
 
     executed: set[UUID] = field(default_factory=set)
@@ -44,6 +45,7 @@ class Read:
     broken: int = 0
     unknown: int = 0
     gone: bool = False
+    account: bool = False
 
     @property
     def lines(self) -> int:

@@ -74,7 +74,7 @@ async def note_accepted(conn: Connection, model: str, now: datetime | None) -> N
 
 
 async def note_answered(conn: Connection, model: str) -> None:
-    """A batch of the model was answered in all its requests."""
+    """A batch of the model was answered, and no line was refused for the account."""
     await execute(conn, "note_answered", {"model": model})
 
 

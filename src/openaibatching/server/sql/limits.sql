@@ -51,7 +51,7 @@ update model_limit
  where model = %(model)s::text and (refused_alone > 0 or probing = 'accepted');
 
 -- name: note_answered
--- All of one of its batches was answered: whatever it was held for is over.
+-- One of its batches was answered without a word about the account: that trouble is over.
 update model_limit set holds = 0, probing = nullif(probing, 'answered')
  where model = %(model)s::text and (holds > 0 or probing = 'answered');
 
