@@ -103,8 +103,12 @@ class Filling:
         if values["state"] != "submitted":
             values |= {"upstream_id": None, "upstream_status": None}
         self._run(_BATCH, values)
-        self._run(_SHARE, [self._tenant, values["id"], values["requests"]])
+        self.joins(str(values["id"]), values["requests"])
         return str(values["id"])
+
+    def joins(self, batch_id: str, requests: int) -> None:
+        """So many of the batch's requests are this tenant's."""
+        self._run(_SHARE, [self._tenant, batch_id, requests])
 
     def requests(self, n: int, state: str, **given: Any) -> list[uuid.UUID]:
         """So many requests in one state; their ids."""

@@ -129,6 +129,36 @@ async def test_cancel_and_retry_do_what_they_say(desk: Door, browser: Browser) -
         await expect(page.locator(".said")).to_contain_text("Cancelled.")
 
 
+async def test_what_waits_and_a_batch_are_cancelled_after_a_question(
+    desk: Door, browser: Browser
+) -> None:
+    ids = [await call(desk, f"in bulk {n}", model=f"gpt-4o-{n}") for n in range(3)]
+    filling = Filling(desk.database_url, "default")
+    batch_id = filling.batch(state="claimed", requests=1)
+    filling.requests(1, "in_progress", batch_id=batch_id)
+    async with reading(browser, desk) as page:
+        row = page.locator("#queue tr", has_text="gpt-4o-1")
+        await expect(row.get_by_role("button")).to_be_hidden()
+        await row.get_by_text("Cancel", exact=True).click()
+        await expect(row).to_contain_text("Cancel the queued requests for gpt-4o-1")
+        # What is new shows, and the question stays at its row.
+        ids.append(await call(desk, "in bulk 3", model="gpt-4o-0-new"))
+        await expect(page.locator("#queue")).to_contain_text("gpt-4o-0-new")
+        await row.get_by_role("button", name="Yes, cancel").click()
+        await expect(page.locator(".said")).to_contain_text("1 request cancelled.")
+        states = [await status(desk, id_) for id_ in ids]
+        assert states == ["queued", "cancelled", "queued", "queued"]
+        await page.get_by_text("Cancel all", exact=True).click()
+        await page.get_by_role("button", name="Yes, cancel all").click()
+        await expect(page.locator(".said")).to_contain_text("requests cancelled.")
+        assert [await status(desk, id_) for id_ in ids] == ["cancelled"] * 4
+        await page.goto(f"/batches/{batch_id}")
+        await page.get_by_text("Stop this batch").click()
+        await page.get_by_role("button", name="Yes, stop it").click()
+        await expect(page.locator(".said")).to_contain_text("Stopping.")
+        await expect(page.locator("#summary")).to_contain_text("Cancelled: 1 requests were not")
+
+
 async def test_send_now_sends_and_the_page_shows_the_answer_without_reload(
     desk: Door, browser: Browser
 ) -> None:

@@ -126,12 +126,16 @@ async def test_a_form_from_elsewhere_is_refused_and_does_nothing(
 ) -> None:
     id_ = await queued(quiet.client, f"from elsewhere {headers}")
     async with looking(quiet) as client:
-        for path in ("/flush", "/sign-out", "/sign-in", f"/requests/{id_}/cancel"):
-            reply = await client.post(path, headers=headers)
+        batch_id = Filling(quiet.database_url, "default").batch()
+        for path in ("/flush", "/cancel", "/sign-out", "/sign-in", f"/requests/{id_}/cancel",
+                     f"/batches/{batch_id}/cancel"):  # fmt: skip
+            reply = await client.post(path, headers=headers, data={"all": "yes"})
             assert reply.status_code == 403
             assert "was not sent by a page of this server" in reply.text
             assert "set-cookie" not in reply.headers
     assert (await quiet.client.get(f"/v1/requests/{id_}")).json()["status"] == "queued"
+    batch = (await quiet.client.get(f"/v1/upstream_batches/{batch_id}")).json()
+    assert batch["cancel_requested_at"] is None
 
 
 async def test_every_page_forbids_all_that_is_not_its_own(quiet: Door) -> None:
@@ -182,6 +186,7 @@ async def test_a_tenant_sees_nothing_of_another(quiet: Door) -> None:
         for action in ("cancel", "retry"):
             assert (await client.post(f"/requests/{id_}/{action}")).status_code == 404
         await client.post("/flush")
+        assert (await client.post("/cancel", data={"all": "yes"})).status_code == 303
     assert (await quiet.client.get(f"/v1/requests/{id_}")).json()["status"] == "queued"
 
 
@@ -205,6 +210,76 @@ async def test_cancel_and_retry_lead_back_to_the_request_and_say_what_came_of_it
             assert done.headers["location"] == f"/requests/{id_}?said={said}"
             assert words in (await client.get(done.headers["location"])).text
         assert "alert" not in (await client.get(f"/requests/{id_}?said={EVIL}")).text
+
+
+async def left(door: Door) -> list[tuple[str, str | None]]:
+    """Endpoint and model of what the third tenant has queued."""
+    found = (await door.bad.get("/v1/requests?status=queued&limit=100")).json()["data"]
+    return sorted((request["endpoint"], request["model"] or "") for request in found)
+
+
+async def test_a_row_of_the_queue_is_cancelled_and_no_other(quiet: Door) -> None:
+    responses, chats, moderations = "/v1/responses", "/v1/chat/completions", "/v1/moderations"
+    async with looking(quiet, BAD_KEY) as client:
+        await client.post("/cancel", data={"all": "yes"})
+        for n in range(2):
+            await quiet.bad.post(responses, json={"model": "gpt-4o", "input": f"row {n}"})
+        messages = [{"role": "user", "content": "row"}]
+        await quiet.bad.post(chats, json={"model": "gpt-4o", "messages": messages})
+        await quiet.bad.post(responses, json={"model": EVIL, "input": "row"})
+        await quiet.bad.post(moderations, json={"input": "row"})
+        await quiet.bad.post(moderations, json={"input": "row", "model": "omni-moderation-latest"})
+
+        async def cancel(**fields: str) -> str:
+            done = await client.post("/cancel", data=fields)
+            assert done.status_code == 303
+            assert (await client.get(done.headers["location"])).status_code == 200
+            return done.headers["location"]
+
+        for fields in ({}, {"all": "no"}, {"model": "gpt-4o"}, {"all": "yes", "model": "gpt-4o"}):
+            assert (await client.post("/cancel", data=fields)).status_code == 400
+        assert len(await left(quiet)) == 6
+        assert await cancel(endpoint=responses, model="gpt-4o") == "/?said=cancelled_2"
+        assert await cancel(endpoint=responses, model="gpt-4o") == "/?said=none_cancelled"
+        assert await cancel(endpoint=moderations, model="") == "/?said=cancelled_1"
+        assert await cancel(endpoint=responses, model=EVIL) == "/?said=cancelled_1"
+        assert await left(quiet) == [(chats, "gpt-4o"), (moderations, "omni-moderation-latest")]
+        assert "Cancel all 2 queued requests?" in (await client.get("/")).text
+        assert "2 requests cancelled." in (await client.get(await cancel(all="yes"))).text
+        assert await left(quiet) == []
+        assert "Cancel all" not in (await client.get("/")).text
+
+
+async def test_a_batch_that_is_the_readers_alone_has_a_button_that_stops_it(quiet: Door) -> None:
+    filling = Filling(quiet.database_url, "default")
+    mine, ended = filling.batch(), filling.batch(state="ended")
+    shared = Filling(quiet.database_url, "other").batch()
+    filling.joins(shared, 7)
+    async with looking(quiet) as client, looking(quiet, BAD_KEY) as stranger:
+
+        async def stop(id_: str) -> tuple[str, str]:
+            done = await client.post(f"/batches/{id_}/cancel")
+            assert done.status_code == 303
+            path, _, said = done.headers["location"].partition("?said=")
+            assert path == f"/batches/{id_}"
+            return said, (await client.get(done.headers["location"])).text
+
+        button = "Stop this batch"
+        assert button in (await client.get(f"/batches/{mine}")).text
+        for id_ in (shared, ended):
+            assert button not in (await client.get(f"/batches/{id_}")).text
+        assert (await stranger.post(f"/batches/{mine}/cancel")).status_code == 404
+        said, page = await stop(mine)
+        assert said == "stopping"
+        assert "Stopping. Answers that OpenAI has are kept" in page
+        assert button not in page
+        assert (await stop(mine))[0] == "stopping", "once more changes nothing"
+        said, page = await stop(shared)
+        assert said == "shared_batch"
+        assert "Requests of other tenants are in this batch" in page
+        said, page = await stop(ended)
+        assert said == "batch_ended"
+        assert "OpenAI has already ended this batch." in page
 
 
 async def test_what_callers_wrote_stays_text(quiet: Door) -> None:

@@ -60,6 +60,7 @@ def whole_queue(_rows: Sequence[Row]) -> dict[str, Any]:
         "after_seq": 0,
         "last_seq": 10**9,
         "model": None,
+        "endpoint": None,
         "created_before": None,
         "limit": ROWS,
     }

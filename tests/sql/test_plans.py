@@ -92,7 +92,8 @@ def looks() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "count_requests", of
         yield "last_queued", of
         cancel = {"created_before": datetime(2000, 1, 1, tzinfo=UTC), "limit": 0, "model": "m"}
-        yield "cancel_queued", of | cancel | {"after_seq": 0, "last_seq": 0}
+        cancel |= {"endpoint": "/v1/responses", "after_seq": 0, "last_seq": 0}
+        yield "cancel_queued", of | cancel
     for n in (1, 10**9):
         yield "list_events", {"seq": n, "limit": 1000}
         yield "read_excerpts", {"seq": n, "bytes": 100}

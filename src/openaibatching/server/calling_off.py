@@ -25,6 +25,7 @@ class Wanted:
     model: str | None = None
     group: str | None = None
     created_before: datetime | None = None
+    endpoint: str | None = None
 
 
 def read_wanted(given: Any) -> Wanted:
@@ -69,7 +70,7 @@ async def cancel_queued(door: Door, tenant: str, wanted: Wanted) -> int:
     """
     if wanted.group is not None:
         return 0  # no request is in a group yet
-    which = cancels.Queued(tenant, wanted.model, wanted.created_before)
+    which = cancels.Queued(tenant, wanted.model, wanted.endpoint, wanted.created_before)
     last = await door.read(lambda conn: cancels.last_queued(conn, tenant))
     after: int | None = 0
     cancelled = 0

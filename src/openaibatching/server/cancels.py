@@ -18,6 +18,7 @@ class Queued:
 
     tenant: str
     model: str | None = None
+    endpoint: str | None = None
     created_before: datetime | None = None
 
 
@@ -36,6 +37,7 @@ async def cancel_queued(
     params = {
         "tenant": which.tenant,
         "model": which.model,
+        "endpoint": which.endpoint,
         "created_before": which.created_before,
         "after_seq": after_seq,
         "last_seq": last_seq,

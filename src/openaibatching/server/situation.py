@@ -175,7 +175,8 @@ _DOING = {
     "ended": "OpenAI has ended it; its answers are being read.",
     "collected": "All is answered; its files at OpenAI are being deleted.",
 }
-_BEFORE_ITS_END = ("claimed", "uploading", "uploaded", "creating", "submitted")
+BEFORE_ITS_END = ("claimed", "uploading", "uploaded", "creating", "submitted")
+"""The states in which a batch can be cancelled."""
 _AT_OPENAI = {
     "validating": "OpenAI checks its file.",
     "in_progress": "OpenAI works on it.",
@@ -198,7 +199,7 @@ def _going_on(row: BatchRow) -> str:
         said = _AT_OPENAI.get(row.upstream_status or "", "OpenAI has it.")
     else:
         said = _DOING[row.state]
-    if row.cancel_wished_at is not None and row.state in _BEFORE_ITS_END:
+    if row.cancel_wished_at is not None and row.state in BEFORE_ITS_END:
         said = "It was cancelled: what is not answered yet is not sent again. " + said
     if row.trouble:
         failed = "look" if row.state == "submitted" else "try"

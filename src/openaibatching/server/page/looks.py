@@ -16,6 +16,7 @@ from openaibatching.server.model import REQUEST_STATES, Request, request_id
 from openaibatching.server.page import charts, rows, tales
 from openaibatching.server.page.summary import summary
 from openaibatching.server.page.words import clock, duration, model
+from openaibatching.server.situation import BEFORE_ITS_END
 
 LIST_ROWS = 50
 EXCERPT_BYTES = 20_000
@@ -132,7 +133,14 @@ async def batch(door: Door, tenant: str, name: str) -> Shown:
         _told("batch", step.old_state, step.new_state, step.at.timestamp(), step.note)
         for step in steps
     ]
-    return {"title": f"Batch for {model(found['model'])}", "batch": found, "events": events}
+    own = found["own_requests"] == found["requests"]
+    stoppable = own and found["status"] in BEFORE_ITS_END and not found["cancel_requested_at"]
+    return {
+        "title": f"Batch for {model(found['model'])}",
+        "batch": found,
+        "events": events,
+        "stoppable": stoppable,
+    }
 
 
 def _told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from openaibatching.server import errors, incoming, journal, overview, steering
+from openaibatching.server import calling_off, errors, incoming, journal, overview, steering
 from openaibatching.server.door import Door
 from openaibatching.server.model import parse_request_id, request_id
 from openaibatching.server.page import looks, render, visitor
+from openaibatching.server.page.words import plural
 
 log = journal.get()
 
@@ -40,11 +42,17 @@ SAID = {
     "cancelled": "Cancelled. It is not sent; “Try again” puts it back in the queue.",
     "queued": "Queued again.",
     "sent": "What is queued is sent now, without waiting for company.",
+    "none_cancelled": "Nothing was cancelled: no such request is queued any more.",
+    "stopping": "Stopping. Answers that OpenAI has are kept; no other request of it is sent again.",
+    "batch_ended": "OpenAI has already ended this batch.",
+    errors.SharedBatch.code: str(errors.SharedBatch()),
     errors.AlreadySubmitted.code: str(errors.AlreadySubmitted()),
     errors.AlreadyFinished.code: str(errors.AlreadyFinished()),
     errors.NotRetryable.code: str(errors.NotRetryable()),
 }
 """What an action has done, by the word that stands in the address that it leads to."""
+
+_CANCELLED = re.compile(r"cancelled_([1-9][0-9]{0,11})")
 
 Handler = Callable[[Door, HttpRequest], Awaitable[Response]]
 
@@ -65,7 +73,11 @@ class Visit:
     @property
     def said(self) -> str:
         """What the action that led here has done; "" after none."""
-        return SAID.get(self.http.query_params.get("said", ""), "")
+        said = self.http.query_params.get("said", "")
+        if counted := _CANCELLED.fullmatch(said):
+            cancelled = plural(int(counted[1]), "request")
+            return f"{cancelled} cancelled. “Try again” puts each of them back in the queue."
+        return SAID.get(said, "")
 
     def show(self, template: str, status: int = 200, /, **given: object) -> Response:
         """A page of this tenant's."""
@@ -181,7 +193,8 @@ async def _request(visit: Visit) -> Response:
 
 
 async def _batch(visit: Visit) -> Response:
-    return visit.show("batch.html", **await looks.batch(visit.door, visit.tenant, visit.name))
+    shown = await looks.batch(visit.door, visit.tenant, visit.name)
+    return visit.show("batch.html", said=visit.said, **shown)
 
 
 async def _search(visit: Visit) -> Response:
@@ -229,6 +242,31 @@ async def _act(
     return RedirectResponse(f"/requests/{quote(visit.name, safe='')}?said={said}", 303, HEADERS)
 
 
+async def _cancel_queued(visit: Visit) -> Response:
+    """Cancel one row of the queue, by its endpoint and model ("" is the default model), or all.
+
+    All only if the form says so: a form that is not understood has no fields either.
+    """
+    fields = await visitor.form(visit.http)
+    if fields != {"all": "yes"} and fields.keys() != {"endpoint", "model"}:
+        raise errors.InvalidParameter("The form names no part of the queue.")
+    wanted = calling_off.Wanted(model=fields.get("model"), endpoint=fields.get("endpoint"))
+    n = await calling_off.cancel_queued(visit.door, visit.tenant, wanted)
+    said = f"cancelled_{n}" if n else "none_cancelled"
+    return RedirectResponse(f"/?said={said}", 303, HEADERS)
+
+
+async def _cancel_batch(visit: Visit) -> Response:
+    said = "stopping"
+    try:
+        await calling_off.cancel_batch(visit.door, visit.tenant, visit.name)
+    except errors.AlreadyFinished:
+        said = "batch_ended"
+    except errors.SharedBatch as error:
+        said = error.code
+    return RedirectResponse(f"/batches/{quote(visit.name, safe='')}?said={said}", 303, HEADERS)
+
+
 async def _flush(visit: Visit) -> Response:
     await overview.flush(visit.door, visit.tenant)
     return RedirectResponse("/?said=sent", 303, HEADERS)
@@ -259,7 +297,9 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/requests/{id}", _signed_in(_request)),
     ("POST", "/requests/{id}/cancel", _signed_in(_cancel)),
     ("POST", "/requests/{id}/retry", _signed_in(_retry)),
+    ("POST", "/cancel", _signed_in(_cancel_queued)),
     ("GET", "/batches/{id}", _signed_in(_batch)),
+    ("POST", "/batches/{id}/cancel", _signed_in(_cancel_batch)),
     ("POST", "/flush", _signed_in(_flush)),
     ("GET", "/search", _signed_in(_search)),
     ("GET", "/page/{file}", _file),

@@ -54,6 +54,7 @@ with part as materialized (
      and (request.state, seq) > ('queued', %(after_seq)s::bigint)
      and seq <= %(last_seq)s::bigint
      and (%(model)s::text is null or model = %(model)s::text)
+     and (%(endpoint)s::text is null or endpoint = %(endpoint)s::text)
      and (%(created_before)s::timestamptz is null or created_at < %(created_before)s::timestamptz)
    order by request.state, seq limit %(limit)s::int
 ), locked as materialized (
