@@ -107,6 +107,19 @@ async def test_a_refusal_beside_our_own_batches_keeps_what_openai_has_taken(
     assert {r.state for r in await look(ctx, [*first, *second])} == {"completed"}
 
 
+@pytest.mark.parametrize(("told", "limit"), [(None, None), (LIMIT, LIMIT)])
+async def test_a_model_that_is_held_for_something_else_has_no_guess(
+    ctx: Context, rows: Rows, told: int | None, limit: int | None
+) -> None:
+    rows.execute(
+        "insert into model_limit (model, held_for, told, told_at) values"
+        " ('gpt-4o', 'insufficient_quota', %s::bigint, case when %s::bigint > 0 then now() end)",
+        [told, told],
+    )
+    known = "select guess_at(l, now()), limit_at(l, now()) from model_limit l"
+    assert rows.execute(known.encode()).fetchall() == [(None, limit)]
+
+
 async def _settle(ctx: Context, clock: Clock, seconds: float) -> None:
     """Whatever happens within `seconds`, in rounds of 30."""
     for _ in range(int(seconds // 30)):

@@ -200,8 +200,8 @@ def _stuck(batch: Json, now: int) -> Trouble:
     what = Markup("<a href='/batches/{}'>A batch of {} for {}</a> has stood still since {}.")
     if batch["status"] == "submitted":
         do = Markup(
-            "Look at {} in OpenAI's dashboard. Cancelled there, it gives back what it has, and"
-            " the rest is sent again."
+            "Look at {} in OpenAI's dashboard. If you stop it, there or on its page, the answers"
+            " that it has are kept, and the rest is not sent again."
         ).format(batch["batch_id"])
     else:
         do = Markup("The server's log has the reason of each try: look for this batch's number.")

@@ -198,8 +198,9 @@ create table model_limit (
 
 -- The guess at a time; null when there is none any more. 62 doublings are as good as none at all.
 create function guess_at(l model_limit, at timestamptz) returns bigint language sql immutable
-return nullif(least(l.told, l.lowered::numeric * 2 ^ least(62, greatest(0,
-         floor(extract(epoch from at - l.lowered_at) / 600))), 4e18)::bigint, l.told);
+return case when l.lowered is not null then
+  nullif(least(l.told, l.lowered::numeric * 2 ^ least(62, greatest(0,
+         floor(extract(epoch from at - l.lowered_at) / 600))), 4e18)::bigint, l.told) end;
 
 -- The limit to keep at a time.
 create function limit_at(l model_limit, at timestamptz) returns bigint language sql immutable
