@@ -198,6 +198,33 @@ def test_cancel_calls_off_what_is_queued(patient_server: BatchServer, commands: 
     assert commands.err.count("(already_finished)") == 2
 
 
+def test_cancel_in_bulk_says_how_many(patient_server: BatchServer, commands: Commands) -> None:
+    ask(patient_server, "one", "two", "three", model="gpt-4o-mini")
+    [old, new] = [*ask(patient_server, "old"), *ask(patient_server, "new")]
+    created = api(patient_server, f"/v1/requests/{new}")["created_at"]
+
+    def left() -> int:
+        return len(commands.table("requests", "list", "--status", "queued", "--limit", "99"))
+
+    def cancel(*options: str) -> str:
+        [row] = commands.table("requests", "cancel", *options)
+        return row["cancelled requests"]
+
+    for wrong in ([], [old, "--all"], [old, "--model", "gpt-4o"], ["--all", "--model", "gpt-4o"]):
+        assert commands("requests", "cancel", *wrong, code=2) == ""
+        assert "cancel takes ids, or --model and --created-before, or --all" in commands.err
+    assert commands("requests", "cancel", "--model", "", code=1) == ""
+    assert left() == 5
+    assert cancel("--model", "gpt-4o-mini") == "3"
+    assert cancel("--model", "gpt-4o", "--created-before", "2000-01-01T00:00Z") == "0"
+    assert cancel("--created-before", str(created - 3600)) == "0"
+    assert left() == 2
+    assert json.loads(commands("requests", "cancel", "--all", "--json")) == {"cancelled": 2}
+    ask(patient_server, "newer")
+    assert cancel("--model", "gpt-4o", "--created-before", "2100-01-01") == "1"
+    assert left() == 0
+
+
 # ----- batches, costs, and what is sent at once -----
 
 
@@ -302,7 +329,9 @@ def test_a_server_that_cannot_be_asked_is_one_line_and_2(
 @pytest.mark.parametrize(
     "arguments",
     ["requests show", "requests frob", "requests --limit 0", "batches --limit x", "cost --by week",
-     "cost --days -1", "status --every 0", "flush now", "requests list --status done"],
+     "cost --days -1", "status --every 0", "flush now", "requests list --status done",
+     "requests cancel --created-before yesterday", "requests cancel --created-before inf",
+     "requests retry"],
 )  # fmt: skip
 def test_a_wrong_command_line_is_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

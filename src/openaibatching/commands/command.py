@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
-from openaibatching.commands import address, screen
+from openaibatching.commands import address, screen, texts
 from openaibatching.commands.page import Page, Table
 from openaibatching.commands.server import Reply, Server
 from openaibatching.commands.words import (
@@ -125,6 +125,15 @@ def show_list(
     if more:
         screen.say(f"There are more: --after {after}")
     return DONE
+
+
+def time(text: str) -> float:
+    """Reads a time of an option; Unix seconds."""
+    try:
+        return texts.moment(text)
+    except (ValueError, OverflowError, OSError):
+        said = f"a time like 2026-11-28T17:00 or in Unix seconds, not {text!r}"
+        raise argparse.ArgumentTypeError(said) from None
 
 
 def at_least(least: int) -> Callable[[str], int]:

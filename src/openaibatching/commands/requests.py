@@ -10,7 +10,7 @@ from typing import Any
 from openaibatching.commands import command, screen, texts
 from openaibatching.commands.page import Column, For, Kind, Note, Page, Part, Table, Text, facts
 from openaibatching.commands.server import Server, at
-from openaibatching.commands.words import DONE, SAID_NO, SaidNo
+from openaibatching.commands.words import DONE, SAID_NO, CannotRun, SaidNo
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled")
 
@@ -42,12 +42,29 @@ def parser() -> argparse.ArgumentParser:
     shown = words.add_parser("show", help="one's whole story: its events, its answer or error")
     shown.add_argument("id", metavar="ID", help="batchreq_…, or OpenAI's id")
     command.asks(shown, show)
-    for word, what in (("retry", "queue failed or cancelled ones again"),
-                       ("cancel", "call off what is still queued")):  # fmt: skip
-        acting = words.add_parser(word, help=what)
-        acting.add_argument("ids", nargs="+", metavar="ID")
-        command.asks(acting, act)
+    retried = words.add_parser("retry", help="queue failed or cancelled ones again")
+    retried.add_argument("ids", nargs="+", metavar="ID")
+    command.asks(retried, act)
+    _add_cancel(words)
     return made
+
+
+def _add_cancel(words: Any) -> None:
+    cancelled = words.add_parser(
+        "cancel",
+        help="cancel what is still queued: these, or all that fit",
+        description="Cancel queued requests: those with these ids, or in bulk all that fit the "
+        "options. In bulk, it prints how many were cancelled.",
+    )
+    cancelled.add_argument("ids", nargs="*", metavar="ID")
+    cancelled.add_argument("--model", metavar="M", help="all for this model")
+    cancelled.add_argument(
+        "--created-before", type=command.time, metavar="T",
+        help="all that were made before this time: 2026-11-28T17:00 (local unless it has a zone), "
+        "or Unix seconds",
+    )  # fmt: skip
+    cancelled.add_argument("--all", action="store_true", help="everything that is queued")
+    command.asks(cancelled, cancel)
 
 
 def list_(server: Server, options: argparse.Namespace) -> int:
@@ -101,6 +118,24 @@ def story(request: dict[str, Any], events: Sequence[dict[str, Any]]) -> Page:
         body = json.dumps(response["body"], indent=2, ensure_ascii=False)
         parts += [Note(f"Answer, {response['status_code']}:"), Text(body.split("\n"))]
     return parts
+
+
+def cancel(server: Server, options: argparse.Namespace) -> int:
+    """Cancel these, or all that fit; never all because nothing was named."""
+    filters = {"model": options.model, "created_before": options.created_before}
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    if [bool(options.ids), bool(wanted), options.all].count(True) != 1:
+        raise CannotRun("cancel takes ids, or --model and --created-before, or --all")
+    if options.ids:
+        return act(server, options)
+    reply = server.post("/requests/cancel", wanted, member="cancelled")
+    command.show(options, reply, cancelled)
+    return DONE
+
+
+def cancelled(data: dict[str, Any]) -> Page:
+    """How many were cancelled."""
+    return [Table((Column("cancelled requests", Kind.NUMBER),), [(data["cancelled"],)])]
 
 
 def act(server: Server, options: argparse.Namespace) -> int:

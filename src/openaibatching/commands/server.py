@@ -47,11 +47,11 @@ class Server:
         given: Any = {"params": {name: v for name, v in query.items() if v is not None}}
         return self._asked(self._client.get, path, options=given)
 
-    def post(self, path: str) -> Reply:
-        """Have something done."""
-        return self._asked(self._client.post, path)
+    def post(self, path: str, body: object = None, *, member: str = "object") -> Reply:
+        """Have something done; the reply has this member."""
+        return self._asked(self._client.post, path, member, body=body)
 
-    def _asked(self, ask: Any, path: str, **options: Any) -> Reply:
+    def _asked(self, ask: Any, path: str, member: str = "object", **options: Any) -> Reply:
         try:
             reply = ask(path, cast_to=HTTP.Response, **options)
         except openai.APIStatusError as error:
@@ -67,7 +67,7 @@ class Server:
             data = json.loads(text)
         except ValueError:
             data = None
-        if not isinstance(data, dict) or "object" not in data:
+        if not isinstance(data, dict) or member not in data:
             raise CannotRun(f"{self.shown} is no batch server")
         return Reply(text, data)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import isfinite
 
 DIGITS = 3
 """So many figures of a small amount are shown."""
@@ -21,6 +22,18 @@ def clean(text: object) -> str:
 def when(seconds: float) -> str:
     """Unix seconds as local time."""
     return f"{datetime.fromtimestamp(seconds, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def moment(text: str) -> float:
+    """Unix seconds of a time that somebody typed: in Unix seconds, or as ISO 8601 has it, which is
+    local time without a zone. Raises ValueError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return datetime.fromisoformat(text).timestamp()
+    if not isfinite(seconds):
+        raise ValueError(text)
+    return seconds
 
 
 def duration(seconds: float) -> str:
