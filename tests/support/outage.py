@@ -135,18 +135,22 @@ def crashed(cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def crowded(cluster: Cluster) -> Iterator[None]:
-    """Others have every connection that PostgreSQL gives."""
+    """Others have every connection that PostgreSQL gives.
+
+    Counted are their own: PostgreSQL lists a connection of the server's only some time after it has
+    given it away, and no longer lists one that is about to become free.
+    """
+    cut = f"select pg_terminate_backend(pid) from pg_stat_activity where {OF_THE_SERVER}"
     with psycopg.connect(cluster.url, autocommit=True) as own, ExitStack() as others:
-        deadline = time.monotonic() + DEADLINE_S
-        server_has = f"select count(*) from pg_stat_activity where {OF_THE_SERVER}"
-        cut = f"select pg_terminate_backend(pid) from pg_stat_activity where {OF_THE_SERVER}"
-        while True:
-            with contextlib.suppress(psycopg.OperationalError):  # until there are too many
-                while True:
-                    others.enter_context(psycopg.connect(cluster.url))
-            if own.execute(server_has.encode()).fetchone() == (0,):
-                break
-            assert time.monotonic() < deadline
+        row = own.execute("select current_setting('max_connections')::int - 1").fetchone()
+        assert row is not None
+        deadline, had = time.monotonic() + DEADLINE_S, 0
+        while had < row[0]:
+            with contextlib.suppress(psycopg.OperationalError):  # there are too many
+                others.enter_context(psycopg.connect(cluster.url))
+                had += 1
+                continue
+            assert time.monotonic() < deadline, f"{had} of {row[0]}"
             own.execute(cut.encode())
         yield
 
