@@ -140,6 +140,19 @@ async def test_a_request_that_is_tried_and_fails_by_itself_lets_the_others_go_on
         assert rows.execute("select probing, holds from model_limit").fetchone() == (None, 0)
 
 
+async def test_a_401_is_the_accounts_until_the_same_key_has_sent_the_request_again(
+    ctx: Context, clock: Clock
+) -> None:
+    async with openai_of(ctx, clock, lag=60.0):
+        once, always = await put(
+            ctx, chat("[[simulate:status=401*1]] once"), chat("[[simulate:status=401]] always")
+        )
+        await drive(ctx, clock)
+        once, always = await look(ctx, [once, always])
+        assert (once.state, once.attempts) == ("completed", 1)
+        assert (always.state, always.status_code) == ("failed", 401)
+
+
 @pytest.mark.parametrize("status", [500, 503, 429])
 async def test_three_attempts_are_not_gone_within_one_outage(
     ctx: Context, clock: Clock, status: int

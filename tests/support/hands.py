@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from openaibatching.simulator.calls import Call
 from openaibatching.simulator.gates import Gate, When
-from support.killing import DEADLINE_S, MODEL, World
+from support.killing import DEADLINE_S, MODEL, STORING, World
 from support.points import CREATES
 from support.process import ServerProcess
 
@@ -98,7 +98,7 @@ def _storing(paused: Paused, model: str) -> Gate | None:
     rows = f"select from request where model = '{model}' for update"
     lock = paused.stack.enter_context(paused.world.locked(rows))
     gate.release()
-    lock.until_blocks("update request")
+    lock.until_blocks(STORING)
     return None
 
 

@@ -25,6 +25,8 @@ from support.world import KEY
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 DEADLINE_S = 60.0
+STORING = "A second result for the same request"
+"""Words of the statement that stores results, among the 1,024 bytes that pg_stat_activity shows."""
 CALLERS = 8
 MODEL = "gpt-4o"
 

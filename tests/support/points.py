@@ -13,7 +13,7 @@ import httpx2
 
 from openaibatching.simulator import Faults
 from openaibatching.simulator.gates import When
-from support.killing import DEADLINE_S, World
+from support.killing import DEADLINE_S, STORING, World
 from support.steps import chat
 
 Point = Callable[[World], None]
@@ -140,7 +140,7 @@ def while_storing_results(world: World) -> None:
     last = world.content(file["id"]).splitlines()[-1].split(b'"batchreq_')[1][:32].decode()
     with world.locked(f"select from request where id = '{last}' for update") as lock:
         gate.release()
-        lock.until_blocks("update request")
+        lock.until_blocks(STORING)
         assert 0 < world.read("count(finished_at) from request") < LARGE_TEXTS
         world.kill(server)
 

@@ -83,7 +83,7 @@ async def _read_file(ctx: Context, batch: Batch, file_id: str, read: Read) -> No
                 if storing is not None:
                     await storing
                 # While the database stores it, the next ones are read.
-                storing = asyncio.create_task(_store(ctx, batch, chunk))
+                storing = asyncio.create_task(_store(ctx, batch, chunk, read))
         if storing is not None:
             await storing
     finally:
@@ -120,7 +120,6 @@ async def _outcomes(
             read.unknown += 1
             return
         (read.executed if outcome.executed else read.idle).add(outcome.id)
-        read.account |= outcome.account
         chunk.append(outcome)
         size += len(outcome.answer)
 
@@ -136,7 +135,9 @@ async def _outcomes(
     yield chunk
 
 
-async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]) -> None:
+async def _store(
+    ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome], read: Read
+) -> None:
     # The first line of a request wins, but an answer wins over a failure: it is paid for. A
     # second line in a later chunk finds the request finished.
     first: dict[uuid.UUID, results.Outcome] = {}
@@ -147,13 +148,17 @@ async def _store(ctx: Context, batch: Batch, outcomes: Sequence[results.Outcome]
         return
     async with ctx.database.turns.take(), ctx.database.transaction() as conn:
         owed = await store.read_attempts(conn, batch, list(first))
-        ends = [outcome for outcome in first.values() if outcome.id in owed]
-        rows = [_row(ctx, batch, outcome, owed[outcome.id]) for outcome in ends]
+        rows = [
+            _row(ctx, batch, outcome, owed[outcome.id])
+            for outcome in first.values()
+            if outcome.id in owed
+        ]
         if rows:
             tenants = {sent.id: sent.tenant for sent in owed.values()}
             await settle.finish(ctx, conn, batch, rows, tenants)
-        if account := next((outcome for outcome in ends if outcome.account), None):
-            await _hold(ctx, conn, batch, account.code)
+        if account := next((row for row in rows if row.refund and row.state == "queued"), None):
+            read.account = True
+            await _hold(ctx, conn, batch, account)
     await settle.trace(ctx, rows)
 
 
@@ -179,9 +184,11 @@ def _overdue(batch: Batch) -> bool:
     return batch.since_submitted > OVERDUE
 
 
-async def _hold(ctx: Context, conn: Connection, batch: Batch, code: str) -> None:
+async def _hold(ctx: Context, conn: Connection, batch: Batch, row: Result) -> None:
     """The account is out of credit or locked: hold all until one request has been answered."""
-    hold_s = token_limits.hold_s(ctx) * ACCOUNT_HOLDS
+    # A refused key shows at the next upload; only credit has to be asked for by a request.
+    longer = 1 if row.status_code == 401 else ACCOUNT_HOLDS
+    hold_s, code = token_limits.hold_s(ctx) * longer, row.code
     log.warning("account_refused", **batch.names, code=code, wait_s=hold_s)
     await model_limits.hold_longer(conn, batch.model, hold_s, code, "answered", ctx.now())
 

@@ -380,7 +380,9 @@ def settle(
     `earlier` is the status of a real failure in an earlier sending, whose answer is stored:
     it is kept when this sending only came to nothing. `poll_s` paces what is sent again.
     """
-    if outcome.account:
+    # The same key has sent a file and a batch since: a second 401 is about this request.
+    own_fault = outcome.status_code == earlier == 401
+    if outcome.account and not own_fault:
         return Result(
             outcome.id,
             "queued",
@@ -399,7 +401,7 @@ def settle(
             outcome.tokens,
             outcome.receipt,
         )
-    again = outcome.retryable and attempts < attempts_max
+    again = outcome.retryable and attempts < attempts_max and not own_fault
     state = "queued" if again else "failed"
     wait_s = retry_wait_s(poll_s, attempts) if again and outcome.passing else 0.0
     if outcome.real or (not again and earlier is None):
