@@ -1,8 +1,9 @@
 /** One call: asked once or, where it waits, for as long as it takes. */
 
 import { APIPromise, type OpenAI } from "openai";
+import { Patience, passing, type Way } from "./patience.js";
 import { adapted } from "./results.js";
-import { Hold, pause } from "./waiting.js";
+import { type Hold, pause } from "./waiting.js";
 
 /** The official options of one call, and `wait`. */
 export type AskingOptions<Waits extends boolean = boolean> = OpenAI.RequestOptions & {
@@ -22,9 +23,12 @@ export function answered<T>(
   client: OpenAI,
   given: Given,
   waits: boolean,
+  way: Way,
   ask: Ask<T>,
 ): APIPromise<T> {
-  const last = lastReply(client, given, waits, ask);
+  const patience = new Patience(way);
+  const next = () => lastReply(client, given, waits, patience, ask);
+  const last = next();
   const props = last.then(({ response, options }) => ({
     response,
     options: options as Props["options"],
@@ -33,19 +37,52 @@ export function answered<T>(
     retryOfRequestLogID: undefined,
     startTime: Date.now(),
   }));
-  return new APIPromise<T>(client, props, async () => adapted(await (await last).reply));
+  return new APIPromise<T>(client, props, async () =>
+    adapted(await wholeReply(last, next, patience)),
+  );
 }
+
+/** The parsed body of the last reply; one that breaks off in the middle is asked for again. */
+async function wholeReply<T>(
+  last: Promise<Reply<T>>,
+  next: () => Promise<Reply<T>>,
+  patience: Patience,
+) {
+  for (let current = last; ; current = next()) {
+    const { reply, wait, options } = await current;
+    try {
+      return await reply;
+    } catch (error) {
+      if (!wait || !(error instanceof TypeError || passing(error))) throw error;
+      await pause(patience.afterTrouble(error, Date.now()), options.signal);
+    }
+  }
+}
+
+type Reply<T> = Awaited<ReturnType<typeof lastReply<T>>>;
 
 // The reply is itself a promise, of its parsed body, so it travels inside of an object: `asResponse()`
 // has to get it unread.
-async function lastReply<T>(client: OpenAI, given: Given, waits: boolean, ask: Ask<T>) {
+async function lastReply<T>(
+  client: OpenAI,
+  given: Given,
+  waits: boolean,
+  patience: Patience,
+  ask: Ask<T>,
+) {
   const { wait = waits, ...options } = (await given) ?? {};
   for (;;) {
-    const hold = Hold.within(options.timeout ?? client.timeout, Date.now());
-    const reply = ask(wait ? { ...options, hold } : options);
-    const response = await reply.asResponse();
-    if (!wait || response.status !== 202) return { reply, response, options };
-    await reply; // Read to its end, so that the next one can have its connection.
-    await pause(hold.pauseS(response.headers, Date.now()), options.signal);
+    const hold = patience.hold(options.timeout ?? client.timeout, Date.now());
+    // This asks again itself: two at it would multiply.
+    const reply = ask(wait ? { ...options, hold, maxRetries: 0 } : options);
+    try {
+      const response = await reply.asResponse();
+      if (!wait || response.status !== 202) return { reply, response, options, wait };
+      await reply; // Read to its end, so that the next one can have its connection.
+      await pause(patience.afterPending(response.headers, Date.now()), options.signal);
+    } catch (error) {
+      if (!wait || !passing(error)) throw error;
+      await pause(patience.afterTrouble(error, Date.now()), options.signal);
+    }
   }
 }

@@ -12,6 +12,7 @@ import { type AskingOptions, answered, type HeldOptions } from "./asking.js";
 import { TIMEOUT_MS } from "./company.js";
 import { JsonImages } from "./images.js";
 import { type BatchingOptions, located, renamed } from "./options.js";
+import { wayOf } from "./patience.js";
 import type { Chat, Completions, Embeddings, Images, Moderations, Responses } from "./resources.js";
 import { together } from "./together.js";
 
@@ -66,12 +67,16 @@ export class OpenAIBatching<Waits extends boolean = false> extends OpenAI {
 
   override post<Rsp>(path: string, options?: Options): APIPromise<Rsp> {
     if (!CALLS.test(path)) return super.post(path, options);
-    return answered(this, options, this.wait, (asking) => super.post<Rsp>(path, asking));
+    return answered(this, options, this.wait, wayOf(this._options.fetch!), (asking) =>
+      super.post<Rsp>(path, asking),
+    );
   }
 
   override get<Rsp>(path: string, options?: Options): APIPromise<Rsp> {
     if (!RETRIEVALS.test(path)) return super.get(path, options);
-    return answered(this, options, this.wait, (asking) => super.get<Rsp>(path, asking));
+    return answered(this, options, this.wait, wayOf(this._options.fetch!), (asking) =>
+      super.get<Rsp>(path, asking),
+    );
   }
 
   protected override async prepareRequest(

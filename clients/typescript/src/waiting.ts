@@ -29,10 +29,10 @@ export class Hold {
     readonly seconds: number,
   ) {}
 
-  /** The longest hold that a client with this timeout can sit through. */
-  static within(timeoutMs: number, nowMs: number): Hold {
-    const seconds = Math.floor((timeoutMs / 1000) * TIMEOUT_SHARE);
-    return new Hold(nowMs, Math.min(HOLD_MAX_S, seconds));
+  /** The longest hold that a client with this timeout can sit through, and that the way allows. */
+  static within(timeoutMs: number, nowMs: number, allowedS = Number.POSITIVE_INFINITY): Hold {
+    const ownS = (timeoutMs / 1000) * TIMEOUT_SHARE;
+    return new Hold(nowMs, Math.floor(Math.min(HOLD_MAX_S, ownS, allowedS)));
   }
 
   /** Adds our preference to the headers of a request, unless the caller has one of their own. */
@@ -53,9 +53,10 @@ export class Hold {
   }
 }
 
-function retryAfterS(headers: Headers): number {
+/** The seconds that `Retry-After` names; `otherwise` if it names none. */
+export function retryAfterS(headers: Headers, otherwise = DEFAULT_PAUSE_S): number {
   const seconds = Number(headers.get("retry-after"));
-  return seconds > 0 && seconds < Number.POSITIVE_INFINITY ? seconds : DEFAULT_PAUSE_S;
+  return seconds > 0 && seconds < Number.POSITIVE_INFINITY ? seconds : otherwise;
 }
 
 /** Resolves after so many seconds; rejects as the official client does when `signal` aborts. */

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 import openai.types as official
 from anyio import sleep
-from openai import AsyncOpenAI, Omit, omit, resources
+from openai import APIError, AsyncOpenAI, Omit, omit, resources
 from openai._base_client import Platform, get_platform
 from openai.resources.chat import AsyncCompletions as OfficialChatCompletions
 from openai.resources.responses import AsyncResponses as OfficialResponses
@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletion as OfficialChatCompletion
 from openai.types.responses import Response as OfficialResponse
 
 from openaibatching.client.bulk import goes_alone
+from openaibatching.client.loops import LoopsHttpClient
 from openaibatching.client.options import (
     CopyOptions,
     Options,
@@ -22,6 +23,7 @@ from openaibatching.client.options import (
     renamed,
     without_environment,
 )
+from openaibatching.client.patience import Patience, Way, deadline
 from openaibatching.client.results import adapted, prepared, to_responses
 from openaibatching.client.signatures import (
     answering,
@@ -30,7 +32,7 @@ from openaibatching.client.signatures import (
     answering_retrieved,
 )
 from openaibatching.client.together_async import AsyncTogether
-from openaibatching.client.waiting import StillPending, holding
+from openaibatching.client.waiting import StillPending
 from openaibatching.types import (
     BatchRequest,
     ChatCompletion,
@@ -168,17 +170,17 @@ class AsyncOpenAIBatching(AsyncOpenAI):
 
     A call returns at once, with an object of the official type that also says `has_completed`. Make
     the same call again later, and the same request answers. With `wait=True` each call returns only
-    when its request is finished.
+    when its request is finished; with a number, after so many seconds at most.
     """
 
-    wait: bool
+    wait: bool | float
 
     def __init__(
         self,
         *,
         batch_server_url: str | None = None,
         batch_server_api_key: str | None = None,
-        wait: bool = False,
+        wait: bool | float = False,
         **options: Unpack[Options],
     ) -> None:
         """Make a client of the batch server at `batch_server_url` (`BATCH_SERVER_URL`).
@@ -188,9 +190,12 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         key, and for an option given under two names.
         """
         settled = located(batch_server_url, batch_server_api_key, options)
+        if settled.get("http_client") is None:
+            settled["http_client"] = LoopsHttpClient()
         super().__init__(**settled)
         without_environment(self, options)
         self.wait = wait
+        self._way = Way()
         self._platform = _platform()
         self._together = AsyncTogether(self._client, self.base_url.path)
 
@@ -199,7 +204,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         *,
         batch_server_url: str | None = None,
         batch_server_api_key: str | None = None,
-        wait: bool | None = None,
+        wait: bool | float | None = None,
         _extra_kwargs: Mapping[str, Any] = {},
         **options: Unpack[CopyOptions],
     ) -> Self:
@@ -209,21 +214,28 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         made = super().copy(**settled, _extra_kwargs=kept)
         if (made._client, made.base_url) == (self._client, self.base_url):
             made._together = self._together  # the calls of both may travel together
+            made._way = self._way
         return made
 
     with_options = copy  # type: ignore[assignment]
 
     async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
-        """Send one request; a client that waits asks until it is finished."""
+        """Send one request; a client that waits asks until it is finished.
+
+        Raises what is final, and after `wait` seconds the last error or `APITimeoutError`.
+        """
         options = prepared(options)
-        while self.wait:
-            asking, hold = holding(options, self.timeout, monotonic())
+        if not self.wait:
+            return await super().request(cast_to, options, **stream)
+        end = deadline(self.wait, monotonic())
+        patience = Patience(options, self.timeout, end, self._way)
+        while True:
+            asking = patience.ask(monotonic())
             try:
                 return await super().request(cast_to, asking, **stream)
-            except StillPending as pending:
-                pause = hold.pause(pending.headers, monotonic())
+            except (StillPending, APIError) as reply:
+                pause = patience.pause(reply, monotonic())
             await sleep(pause)
-        return await super().request(cast_to, options, **stream)
 
     async def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
         alone: Any = super()._send_request
@@ -234,7 +246,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
     async def _process_response(self, *, response: Any, **rest: Any) -> Any:
         if self.wait and response.status_code == 202:
             await response.aread()
-            raise StillPending(response.headers)
+            raise StillPending(response)
         return await super()._process_response(response=response, **rest)
 
     def _process_response_data(self, *, data: object, cast_to: Any, response: Any) -> Any:

@@ -6,7 +6,7 @@ from time import monotonic, sleep
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import openai.types as official
-from openai import Omit, OpenAI, omit, resources
+from openai import APIError, Omit, OpenAI, omit, resources
 from openai.resources.chat import Completions as OfficialChatCompletions
 from openai.resources.responses import Responses as OfficialResponses
 from openai.types.chat import ChatCompletion as OfficialChatCompletion
@@ -20,10 +20,11 @@ from openaibatching.client.options import (
     renamed,
     without_environment,
 )
+from openaibatching.client.patience import Patience, Way, deadline
 from openaibatching.client.results import adapted, prepared, to_responses
 from openaibatching.client.signatures import creating, parsing, retrieving, returning
 from openaibatching.client.together_sync import Together
-from openaibatching.client.waiting import StillPending, holding
+from openaibatching.client.waiting import StillPending
 from openaibatching.types import (
     BatchRequest,
     ChatCompletion,
@@ -150,17 +151,17 @@ class OpenAIBatching(OpenAI):
 
     A call returns at once, with an object of the official type that also says `has_completed`. Make
     the same call again later, and the same request answers. With `wait=True` each call returns only
-    when its request is finished.
+    when its request is finished; with a number, after so many seconds at most.
     """
 
-    wait: bool
+    wait: bool | float
 
     def __init__(
         self,
         *,
         batch_server_url: str | None = None,
         batch_server_api_key: str | None = None,
-        wait: bool = False,
+        wait: bool | float = False,
         **options: Unpack[Options],
     ) -> None:
         """Make a client of the batch server at `batch_server_url` (`BATCH_SERVER_URL`).
@@ -173,6 +174,7 @@ class OpenAIBatching(OpenAI):
         super().__init__(**settled)
         without_environment(self, options)
         self.wait = wait
+        self._way = Way()
         self._together = Together(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]
@@ -180,7 +182,7 @@ class OpenAIBatching(OpenAI):
         *,
         batch_server_url: str | None = None,
         batch_server_api_key: str | None = None,
-        wait: bool | None = None,
+        wait: bool | float | None = None,
         _extra_kwargs: Mapping[str, Any] = {},
         **options: Unpack[CopyOptions],
     ) -> Self:
@@ -190,21 +192,28 @@ class OpenAIBatching(OpenAI):
         made = super().copy(**settled, _extra_kwargs=kept)
         if (made._client, made.base_url) == (self._client, self.base_url):
             made._together = self._together  # the calls of both may travel together
+            made._way = self._way
         return made
 
     with_options = copy  # type: ignore[assignment]
 
     def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
-        """Send one request; a client that waits asks until it is finished."""
+        """Send one request; a client that waits asks until it is finished.
+
+        Raises what is final, and after `wait` seconds the last error or `APITimeoutError`.
+        """
         options = prepared(options)
-        while self.wait:
-            asking, hold = holding(options, self.timeout, monotonic())
+        if not self.wait:
+            return super().request(cast_to, options, **stream)
+        end = deadline(self.wait, monotonic())
+        patience = Patience(options, self.timeout, end, self._way)
+        while True:
+            asking = patience.ask(monotonic())
             try:
                 return super().request(cast_to, asking, **stream)
-            except StillPending as pending:
-                pause = hold.pause(pending.headers, monotonic())
+            except (StillPending, APIError) as reply:
+                pause = patience.pause(reply, monotonic())
             sleep(pause)
-        return super().request(cast_to, options, **stream)
 
     def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
         alone: Any = super()._send_request
@@ -215,7 +224,7 @@ class OpenAIBatching(OpenAI):
     def _process_response(self, *, response: Any, **rest: Any) -> Any:
         if self.wait and response.status_code == 202:
             response.read()
-            raise StillPending(response.headers)
+            raise StillPending(response)
         return super()._process_response(response=response, **rest)
 
     def _process_response_data(self, *, data: object, cast_to: Any, response: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from openaibatching.client import bulk
 from openaibatching.client.bulk import Company
+from openaibatching.client.loops import PerLoop, running_loop
 
 Send = Callable[..., Awaitable[Any]]
 
@@ -25,24 +26,36 @@ class _Call:
 
 
 class AsyncTogether:
-    """Gathers the calls that come in one turn of the event loop, or while others are in the air."""
+    """Gathers the calls of each event loop that come in one turn of it, or while others are in the
+    air."""
 
     def __init__(self, http_client: Any, base_path: str) -> None:
         """`base_path` is that of the API, `/v1/`."""
         self.http_client, self.base_path = http_client, base_path
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.no_bulk_door = False
+        self._loops = PerLoop(lambda: _Gathering(self))
+
+    async def send(self, request: Any, send: Send) -> Any:
+        """The HTTP response to `request`, which `send` sends alone."""
+        company = None if self.no_bulk_door else bulk.company(request, self.base_path)
+        if company is None or running_loop() is None:
+            return await send(request, stream=False)
+        return await self._loops.here().send(company, request, send)
+
+
+class _Gathering:
+    """The calls of one event loop."""
+
+    def __init__(self, client: AsyncTogether) -> None:
+        self._client, self._loop = client, asyncio.get_running_loop()
         self._queues: defaultdict[Company, list[_Call]] = defaultdict(list)
         self._flushes: dict[Company, asyncio.Handle] = {}
         self._in_flight: Counter[Company] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._no_bulk_door = False
 
-    async def send(self, request: Any, send: Send) -> Any:
-        """The HTTP response to `request`, which `send` sends alone."""
-        company = None if self._no_bulk_door else bulk.company(request, self.base_path)
-        if company is None:
-            return await send(request, stream=False)
-        call = _Call(request, self._running_loop().create_future(), send)
+    async def send(self, company: Company, request: Any, send: Send) -> Any:
+        """The HTTP response to `request`, alone or with others of its company."""
+        call = _Call(request, self._loop.create_future(), send)
         self._queues[company].append(call)
         if company not in self._flushes:
             self._schedule(company)
@@ -54,17 +67,7 @@ class AsyncTogether:
         finally:
             self._landed(company)
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # what was in the air on another one has ended with it
-            self._loop = loop
-            self._queues.clear()
-            self._flushes.clear()
-            self._in_flight.clear()
-        return loop
-
     def _schedule(self, company: Company) -> None:
-        assert self._loop is not None
         seconds = bulk.linger_s(self._in_flight[company])
         self._flushes[company] = (
             self._loop.call_later(seconds, self._flush, company)
@@ -117,8 +120,10 @@ class AsyncTogether:
 
     async def _exchange(self, company: Company, calls: Sequence[_Call]) -> None:
         requests = [call.request for call in calls]
-        lines = [bulk.line(request, self.base_path, n) for n, request in enumerate(requests)]
-        request = bulk.bulk_request(self.http_client, company, b"".join(lines))
+        lines = [
+            bulk.line(request, self._client.base_path, n) for n, request in enumerate(requests)
+        ]
+        request = bulk.bulk_request(self._client.http_client, company, b"".join(lines))
         started = monotonic()
         reply = await calls[0].send(request, stream=True)
         refusal: bytes | None = None
@@ -135,7 +140,7 @@ class AsyncTogether:
             else:
                 refusal = await reply.aread()
                 alone = reply.status_code in bulk.NO_BULK_DOOR
-                self._no_bulk_door |= alone
+                self._client.no_bulk_door |= alone
         finally:
             await reply.aclose()
         for call in calls:

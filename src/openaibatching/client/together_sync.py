@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -31,14 +32,20 @@ class Together:
     def __init__(self, http_client: Any, base_path: str) -> None:
         """`base_path` is that of the API, `/v1/`."""
         self.http_client, self.base_path = http_client, base_path
+        self._no_bulk_door = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._queues: defaultdict[Company, list[_Call]] = defaultdict(list)
         self._timers: dict[Company, threading.Timer] = {}
         self._in_flight: Counter[Company] = Counter()
-        self._no_bulk_door = False
 
     def send(self, request: Any, send: Send) -> Any:
         """The HTTP response to `request`, which `send` sends alone."""
+        if self._process != os.getpid():  # forked: the other threads, and their calls, are not here
+            self._begin()
         company = None if self._no_bulk_door else bulk.company(request, self.base_path)
         if company is None:
             return send(request, stream=False)

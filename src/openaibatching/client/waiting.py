@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openai import NotGiven, Timeout
+from openai import Timeout
 
 SERVER_MAX_S = 600
 """The longest hold that the server's default `WAIT_S_MAX` allows."""
@@ -24,10 +24,11 @@ DEFAULT_PAUSE_S = 5.0
 class StillPending(Exception):  # not an error: it never leaves the client
     """The server answered 202 to a client that waits."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        """`headers` are those of the 202 reply."""
+    def __init__(self, reply: Any) -> None:
+        """`reply` is the 202."""
         super().__init__("the request is not finished")
-        self.headers = headers
+        self.headers: Mapping[str, str] = reply.headers
+        self.request = reply.request
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Hold:
     seconds: int
 
     @classmethod
-    def within(cls, read_timeout: float | Timeout | None, now: float) -> "Hold":
-        """The longest hold that a client with this read timeout (in seconds) can sit through."""
+    def within(
+        cls, read_timeout: float | Timeout | None, now: float, allowed: float = math.inf
+    ) -> "Hold":
+        """The longest hold that a client with this read timeout can sit through, and that the way
+        allows, both in seconds."""
         timeout = read_timeout.read if isinstance(read_timeout, Timeout) else read_timeout
-        if timeout is None:
-            return cls(now, SERVER_MAX_S)
-        return cls(now, min(SERVER_MAX_S, math.floor(timeout * READ_TIMEOUT_SHARE)))
+        own = math.inf if timeout is None else timeout * READ_TIMEOUT_SHARE
+        return cls(now, math.floor(min(SERVER_MAX_S, own, allowed)))
 
     def headers(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` with our preference, unless the caller has one of their own."""
@@ -60,21 +63,13 @@ class Hold:
         held = now - self.asked_at
         if self.seconds >= 1 and held >= self.seconds * READ_TIMEOUT_SHARE:
             return 0.0
-        return max(0.0, _retry_after(headers) - held)
+        return max(0.0, retry_after(headers) - held)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def retry_after(headers: Mapping[str, str], default: float = DEFAULT_PAUSE_S) -> float:
+    """The seconds that `Retry-After` names; `default` if it names none."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
-        return DEFAULT_PAUSE_S
-    return seconds if 0 < seconds < math.inf else DEFAULT_PAUSE_S
-
-
-def holding(options: Any, default_timeout: Any, now: float) -> tuple[Any, Hold]:
-    """A copy of the official request `options` that asks the server to hold, and the hold."""
-    timeout = default_timeout if isinstance(options.timeout, NotGiven) else options.timeout
-    hold = Hold.within(timeout, now)
-    copied = options.model_copy()
-    copied.headers = hold.headers({} if isinstance(options.headers, NotGiven) else options.headers)
-    return copied, hold
+        return default
+    return seconds if 0 < seconds < math.inf else default
