@@ -39,7 +39,6 @@ CHANNEL = "openaibatching"
 PROBE = "probe "
 """How a notification begins that only tries whether it is heard (requirements.py)."""
 MIGRATION_LOCK = 9487_0001
-LOCK_CLASS = 9487
 CONNECTION_WAIT_S = 5.0
 """How long a caller waits for a free connection before it hears 503."""
 CONNECTIONS_MAX = 12

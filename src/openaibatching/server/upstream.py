@@ -40,8 +40,6 @@ RETRY_AFTER_S_MAX = 3600.0
 CLOCK_SKEW = timedelta(minutes=10)
 """How far OpenAI's clock may be from the database's when looking for what we sent."""
 WEBHOOK_TOLERANCE_S = 300
-PAGE_ITEMS_MIN = 20
-"""A list that does not say whether there is more is whole if it has fewer items than this."""
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 """https://platform.openai.com/docs/api-reference/batch/object: nothing happens after these."""

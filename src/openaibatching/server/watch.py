@@ -93,8 +93,8 @@ async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
 
 async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:
     """The batch as OpenAI has it. One that is overdue is asked to stop, so that it ends at last
-    with what it has, and so is one whose end a caller wished; one that OpenAI no longer knows has
-    ended with nothing."""
+    with what it has, and so is one whose end a caller wished. An overdue one that OpenAI no longer
+    knows counts as expired, with the counts that were last seen of it."""
     overdue = batch.since_submitted > OVERDUE
     try:
         seen = await ctx.upstream.retrieve(upstream_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Any
 
 from markupsafe import Markup
 
@@ -76,11 +75,6 @@ def exact(at: float) -> Markup:
 def size(n: int) -> str:
     """Bytes, as 812 bytes or 20 kB."""
     return f"{number(n)} bytes" if n < 1000 else f"{number(n / 1000)} kB"
-
-
-def joined(parts: list[Any]) -> Markup:
-    """Sentences, one after the other."""
-    return Markup(" ").join(parts)
 
 
 def day(at: float) -> str:
