@@ -107,6 +107,12 @@ class World:
         self.accepted = max(self.accepted, len(replies))
         return [reply.json() for reply in replies]
 
+    def cancel_batch(self, server: ServerProcess) -> None:
+        """The caller stops the one batch that there is, and has the reply."""
+        path = f"/v1/upstream_batches/{self.read('id from batch')}/cancel"
+        reply = httpx2.post(server.url + path, headers=HEADERS, timeout=60, verify=False)
+        assert reply.status_code == 200, reply.text
+
     def ask_and_wait(self, server: ServerProcess, text: str) -> httpx2.Response:
         """One call, held until it has finished."""
         return httpx2.post(
@@ -262,9 +268,12 @@ def kill_postgres(folder: Path) -> None:
 
 
 @contextmanager
-def world_of(kind: str, cluster: Cluster, folder: Path, **settings: Any) -> Iterator[World]:
-    """A world whose database is of this kind; `cluster` is somebody's PostgreSQL."""
-    simulator = Simulator()
+def world_of(
+    kind: str, cluster: Cluster, folder: Path, *, lag: float = 0.0, **settings: Any
+) -> Iterator[World]:
+    """A world whose database is of this kind; `cluster` is somebody's PostgreSQL, and OpenAI takes
+    `lag` seconds for a batch."""
+    simulator = Simulator(lag=lag, cancel_s=0.0)
     with ExitStack() as stack:
         base_url = stack.enter_context(running(simulator))
         if kind == "external":

@@ -145,6 +145,34 @@ def while_storing_results(world: World) -> None:
         world.kill(server)
 
 
+# ----- a batch that its caller stops; OpenAI takes its time for it -----
+
+
+def after_the_wish_before_the_create(world: World) -> None:
+    server = world.start()
+    with world.locked(CREATES) as lock:
+        world.ask_together(server)
+        lock.until_blocks()
+        world.cancel_batch(server)
+        world.kill(server)
+
+
+def at_the_cancel(when: When) -> Point:
+    """The wish is committed, and OpenAI's cancel has not acted, or its reply has not come."""
+
+    def point(world: World) -> None:
+        gate = world.simulator.gate("POST /batches/{id}/cancel", when=when)
+        server = world.start()
+        world.ask_together(server)
+        world.until("exists (select from batch where state = 'submitted')")
+        world.cancel_batch(server)
+        gate.wait_reached(DEADLINE_S)
+        world.kill(server)
+        gate.cut()
+
+    return point
+
+
 # ----- around it -----
 
 
@@ -212,6 +240,12 @@ ANSWERING: dict[str, Point] = {
 
 POINTS = SENDING | ANSWERING
 
+CALLING_OFF: dict[str, Point] = {
+    "after the wish, before the create": after_the_wish_before_the_create,
+    "after the wish, before OpenAI's cancel acts": at_the_cancel("before"),
+}
+"""Where not all calls are answered in the end: `stays_called_off` says what is right."""
+
 
 def goes_on(world: World) -> list[str]:
     """A server starts where another one was killed. Hands off until all has ended; then whatever
@@ -229,6 +263,28 @@ def goes_on(world: World) -> list[str]:
         found.append("a call has another one's answer")
     if {world.simulator.ledger.count(chat(text)) for text in world.texts} != {1}:
         found.append("a body was not executed once")
+    if server.terminate() != 0:
+        found.append("the server did not end well")
+    return found
+
+
+def stays_called_off(world: World) -> list[str]:
+    """A server starts where another one was killed after a caller's wish. Hands off until all has
+    ended; then whatever is wrong."""
+    server = world.start()
+    world.until_all_ended()
+    found = world.wrong()
+    states = world.read("array_agg(distinct state) from request")
+    if states != ["cancelled"]:
+        found.append(f"requests are {states}")
+    if world.read("count(*) from request") != len(world.texts):
+        found.append("a request is lost")
+    if executed := sum(world.simulator.ledger.counts().values()):
+        found.append(f"{executed} were executed")
+    if sent := [b["status"] for b in world.simulator.batches() if b["status"] != "cancelled"]:
+        found.append(f"OpenAI has batches that are {sent}")
+    if len(world.simulator.batches()) > 1:
+        found.append("it was sent again")
     if server.terminate() != 0:
         found.append("the server did not end well")
     return found
