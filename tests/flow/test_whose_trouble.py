@@ -11,6 +11,7 @@ import pytest
 from openaibatching.server.context import Context
 from openaibatching.simulator import Faults
 from openaibatching.simulator.account import REFUSALS, Account
+from openaibatching.simulator.errors import INVALID
 from support.postgres import ONE_KIND
 from support.steps import STEPS, answer, chat, drive, look, openai_of, put
 from support.world import Clock
@@ -103,6 +104,22 @@ async def test_a_models_fault_that_is_named_for_the_first_line_fails_all_at_once
             ("failed", "model_not_found")
         }
         assert len(simulator.batches()) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_a_models_fault_that_refuses_the_create_fails_all_at_once(
+    ctx: Context, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    told = (status, "The model `gpt-4o` does not exist.", INVALID, "model_not_found")
+    monkeypatch.setitem(REFUSALS, "model_not_found", told)
+    async with openai_of(ctx, clock, lag=60.0) as simulator:
+        simulator.account = Account(refusal="model_not_found")
+        requests = await put(ctx, *(chat(f"model {n}") for n in range(8)))
+        await turn(ctx, clock, rounds=3)
+        found = await look(ctx, requests)
+        assert {(r.state, r.attempts) for r in found} == {("failed", 0)}
+        assert {answer(r)["error"]["code"] for r in found} == {"model_not_found"}
+        assert simulator.batches() == []
 
 
 async def test_credit_that_ends_in_the_middle_of_a_batch_fails_nobody(

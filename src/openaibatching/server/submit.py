@@ -180,7 +180,9 @@ async def _try_create(ctx: Context, batch: Batch) -> None:
         else:
             await _hold(ctx, batch, error)
     except (UpstreamBusy, UpstreamDenied) as error:
-        if error.status == 404 and batch.tries >= FILE_INVISIBLE_TRIES_MAX:
+        if _cause_of(error) is Cause.MODEL:  # told as 404, or as 403 without access to it
+            await _refused(ctx, batch, error)
+        elif error.status == 404 and batch.tries >= FILE_INVISIBLE_TRIES_MAX:
             await _refused(ctx, batch, error, file_missing=True)
         else:
             await _hold(ctx, batch, error)
