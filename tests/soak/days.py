@@ -22,7 +22,7 @@ from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session, migrate
 from openaibatching.server.upstream import Upstream
 from openaibatching.simulator import Simulator, running
-from soak.worlds import Report, bodies, check_answers, check_books, faults
+from soak.worlds import Fortunes, Report, bodies, check_answers, check_books, faults
 from support.postgres import Cluster
 from support.steps import STEPS, look, put
 from support.world import Clock, settings_for
@@ -32,11 +32,14 @@ REQUESTS = 200
 ARRIVALS_MAX = 30
 TICKS_S = (20.0, 120.0, 900.0)
 TICKS_MAX = 3000
+TURNS = 60
+"""So many ticks, the account gets into trouble."""
 DEATH_SHARE = 0.05
 CALL_TIMEOUT_S = 0.3
 HARD_TIMES = {
     "timeouts": 0.05, "hold_s": 1.0, "content_404": 0.2, "stuck": 0.1, "stuck_finalizing": 0.2,
     "stuck_finalizing_s": 1068.0, "late_s": 20.0, "file_invisible_s": 30.0, "expires_late": 0.1,
+    "late_file_ids_s": 600.0, "unreadable_custom_ids": 0.05,
 }  # fmt: skip
 
 
@@ -117,6 +120,7 @@ async def _live(
     servers = [await another() for _ in range(SERVERS)]
     try:
         calls = bodies(report.seed, REQUESTS)
+        fortunes = Fortunes(report.seed, simulator, TURNS)
         waiting = list(calls)
         for _ in range(TICKS_MAX):
             arrived = [
@@ -124,6 +128,7 @@ async def _live(
             ]
             if arrived:
                 await put(dice.choice(servers).ctx, *arrived)
+            fortunes.turn()
             await _tick(servers, another, dice, report)
             if not waiting and await _done(servers[0].ctx):
                 break

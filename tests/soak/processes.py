@@ -85,7 +85,9 @@ def run_world(seed: int, folder: Path) -> Report:
     report, dice, started = Report("processes", seed), random.Random(seed), time.monotonic()
     simulator = Simulator(
         lag=dice.uniform(0.1, 1.0),
-        faults=faults(seed, late_s=0.5, polls_blackout_s=2.0, stuck_cancelling_s=2.0),
+        faults=faults(
+            seed, late_s=0.5, polls_blackout_s=2.0, stuck_cancelling_s=2.0, late_file_ids_s=1.0
+        ),
     )
     with running_cluster("embedded") as cluster, running(simulator) as base_url:
         asyncio.run(migrate(cluster.url, wait_s=10))
