@@ -41,6 +41,17 @@ async def test_file_ids_that_come_hours_late_are_waited_for_and_nothing_is_sent_
         assert simulator.files() == []
 
 
+async def test_an_expired_batch_that_counts_nothing_and_charges_is_waited_for(
+    ctx: Context, clock: Clock
+) -> None:
+    faults = Faults(expires_done=1.0, late_file_ids=1.0, late_file_ids_s=5 * HOUR_S)
+    async with openai_of(ctx, clock, lag=60.0, faults=faults) as simulator:
+        requests = await put(ctx, *(chat(f"expired {n}") for n in range(5)))
+        await drive(ctx, clock, 60)
+        assert {(r.state, r.attempts) for r in await look(ctx, requests)} == {("completed", 1)}
+        assert set(simulator.ledger.counts().values()) == {1}
+
+
 @pytest.mark.parametrize(
     ("faults", "marker"),
     [

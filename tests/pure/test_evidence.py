@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -19,7 +20,12 @@ from openaibatching.server.evidence import Read, Silence, Told, judge
         (Told("completed", 0, False), Read(), 3, 0, Silence.LOOK_AGAIN),
         (Told("completed", 0, False), Read(), 3, 1, Silence.SEND_AGAIN),
         (Told("expired", 5, False), Read(), 3, 0, Silence.LOOK_AGAIN),
-        (Told("expired", 0, False), Read(), 3, 0, Silence.SEND_AGAIN),
+        (Told("expired", 0, True), Read(), 99, 1, Silence.LOOK_AGAIN),
+        (Told("expired", 0, True), Read(), 99, 13, Silence.GIVE_UP),
+        (Told("expired", 0, False), Read(), 3, 0, Silence.LOOK_AGAIN),
+        (Told("expired", 0, False), Read(), 3, 1, Silence.SEND_AGAIN),
+        (Told("expired", 0, False), Read(idle={uuid4()}), 3, 0, Silence.SEND_AGAIN),
+        (Told("cancelled", 0, False), Read(), 3, 0, Silence.SEND_AGAIN),
         (Told("expired", 1, False), Read(broken=1, gone=True), 3, 13, Silence.GIVE_UP),
         (Told("completed", 2, False), Read(unknown=2), 99, 11, Silence.LOOK_AGAIN),
         (Told("completed", 2, False), Read(unknown=2), 99, 13, Silence.GIVE_UP),

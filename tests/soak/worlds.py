@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from openaibatching.server.results import owner
 from openaibatching.simulator import Account, Faults, Simulator, body_sha256
 from openaibatching.simulator.account import REFUSALS
 from support.books import untrue_receipts
@@ -18,6 +19,7 @@ from support.steps import chat
 
 REFUSED = ("[[simulate:invalid=invalid_request]]", "[[simulate:poison]]")
 REFUSED_SHARE = 0.03
+UNCLEAR = REFUSALS["project_archived"][1]
 
 
 @dataclass
@@ -51,10 +53,9 @@ def faults(seed: int, **more: float) -> Faults:
         "error_503": 0.1, "html_instead_of_json": 0.1, "reset": 0.1, "polls_fail": 0.3,
         "truncated_download": 0.3, "garbled_download": 0.3, "content_502": 0.3,
         "file_invisible": 0.3, "garbled_line": 0.05, "invalid_utf8_line": 0.05,
-        "u2028_line": 0.05, "duplicate_line": 0.1, "unknown_custom_id": 0.05,
-        "missing_line": 0.05, "missing_custom_id": 0.05, "status_zero_line": 0.05,
-        "empty_body_line": 0.05, "line_500": 0.1, "line_429": 0.1, "request_timeout_line": 0.05,
-        "null_file_id": 0.1, "empty_file_id": 0.5, "lying_counts": 0.5, "unknown_status": 0.3,
+        "u2028_line": 0.05, "duplicate_line": 0.1, "missing_line": 0.05,
+        "status_zero_line": 0.05, "empty_body_line": 0.05, "line_500": 0.1, "line_429": 0.1,
+        "request_timeout_line": 0.05, "empty_file_id": 0.5, "unknown_status": 0.3,
         "unknown_fields": 0.5, "expire": 0.2, "cancel_from_outside": 0.1,
         "late_upload": 0.2, "upload_500_after_acting": 0.3, "missing_fields": 0.5,
         "polls_blackout": 0.3, "stuck_cancelling": 0.5, "short_download": 0.1,
@@ -94,6 +95,7 @@ def check_answers(
     `answers` are (body of the call, state, answer as JSON).
     """
     spoiled, executed = simulator.ledger.spoiled, simulator.ledger.counts()
+    faults = simulator.faults
     for body, state, answer in answers:
         text, sha = text_of(body), body_sha256(body)
         report.states[state] += 1
@@ -102,17 +104,26 @@ def check_answers(
             said = answer["choices"][0]["message"]["content"].replace("\u2028", "")
             if said != f"You said: {text}":
                 report.wrong.append(f"{text!r} was answered with {said!r}")
-        elif not (_is_mourned(answer, spoiled.get(sha, 0)) or any(m in text for m in REFUSED)):
+        elif not (_is_refused(text, answer) or _is_mourned(answer, faults, spoiled.get(sha, 0))):
             report.wrong.append(f"{text!r} is {state}: {json.dumps(answer)}")
         if executed.get(sha, 0) > 1 + spoiled.get(sha, 0):
             report.wrong.append(f"{text!r} was paid {executed[sha]} times")
 
 
-def _is_mourned(answer: Any, spoiled: int) -> bool:
-    """Whether a failure is the one that is promised: somebody cancelled the batch at OpenAI, or
-    its answer was paid for and destroyed there."""
+def _is_mourned(answer: Any, faults: Faults, spoiled: int) -> bool:
+    """Whether a failure is one that is promised: somebody cancelled the batch at OpenAI, or OpenAI
+    counts the request as executed and has no answer to show."""
     code = answer["error"]["code"]
-    return code == "batch_cancelled" or (code == "result_missing" and spoiled > 0)
+    if code == "batch_cancelled":
+        return bool(faults.cancel_from_outside or faults.cancel_before_start)
+    said_to_be = faults.lying_counts or faults.unreadable_custom_ids
+    return code == "result_missing" and bool(spoiled or said_to_be)
+
+
+def _is_refused(text: str, answer: Any) -> bool:
+    """Whether its seed let this call be refused, or OpenAI refused it alone with words that do not
+    say that they are about the account: the first ones in a row are believed to be about it."""
+    return any(m in text for m in REFUSED) or answer["error"]["message"] == UNCLEAR
 
 
 class Fortunes:
@@ -143,13 +154,14 @@ class Fortunes:
 
 
 def check_books(url: str, simulator: Simulator, report: Report) -> None:
-    """Nothing is left upstream, every batch there is known here, and all counts agree."""
+    """Nothing is left upstream that a person need not read, every batch there is known here, and
+    all counts agree."""
     upstream = simulator.batches()
     report.batches = len(upstream)
-    if files := simulator.files():
-        report.wrong.append(f"left upstream: {[file['filename'] for file in files]}")
     with psycopg.connect(url) as conn:
         conn.execute("set search_path = openaibatching")
+        if files := _left(conn, simulator):
+            report.wrong.append(f"left upstream: {files}")
         known = {id_ for (id_,) in conn.execute("select upstream_id from batch")}
         for batch in upstream:
             ended = batch["status"] in ("completed", "failed", "expired", "cancelled")
@@ -177,3 +189,20 @@ def check_books(url: str, simulator: Simulator, report: Report) -> None:
             rows: dict[str, int] = dict(conn.execute(statement.encode()).fetchall())
             if counted != rows:
                 report.wrong.append(f"{what}: the tally says {counted}, the rows say {rows}")
+
+
+def _left(conn: psycopg.Connection[Any], simulator: Simulator) -> list[str]:
+    """The names of the files at OpenAI, but for those that tell nobody whom they answer: they are
+    kept, and the batch's events name them."""
+    notes = conn.execute("select note from event where note like 'left at OpenAI%'").fetchall()
+    told = " ".join(note for (note,) in notes)
+    return [
+        file["filename"]
+        for file in simulator.files()
+        if file["id"] not in told or _names_somebody(simulator, file["id"])
+    ]
+
+
+def _names_somebody(simulator: Simulator, file_id: str) -> bool:
+    file = simulator.engine.store.file(file_id, simulator.clock())
+    return file is not None and any(map(owner, file.content.read().splitlines()))

@@ -18,7 +18,7 @@ PAID_WAIT = timedelta(hours=12)
 """How long answers that were made are waited for. Result files of OpenAI's were seen to be some
 minutes late, and an incident held batches in `finalizing` for five hours."""
 SILENCE_POLLS = 20
-"""How many times BATCH_POLL_S a completed batch may say nothing at all before that is believed."""
+"""How many times BATCH_POLL_S an ended batch may say nothing at all before that is believed."""
 
 
 class Silence(Enum):
@@ -74,10 +74,12 @@ def judge(told: Told, read: Read, reads: int, since: timedelta, poll: timedelta)
     `reads` counts the readings, this one included; `since` is the time since the batch ended.
     """
     unseen = told.executed > read.lines or read.gone
-    silent = told.status == "completed" and told.executed == 0 and read.lines == 0
+    silent = told.executed == 0 and read.lines == 0
     if unseen or read.unattributable or (silent and told.charged):
         return Silence.LOOK_AGAIN if since < PAID_WAIT else Silence.GIVE_UP
-    if reads < READS_MIN or (silent and since < poll * SILENCE_POLLS):
+    # A batch that was cancelled before it began has nothing to say, and nothing of it goes again.
+    odd = silent and not read.idle and told.status != "cancelled"
+    if reads < READS_MIN or (odd and since < poll * SILENCE_POLLS):
         return Silence.LOOK_AGAIN
     return Silence.SEND_AGAIN
 
