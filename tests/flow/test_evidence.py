@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -50,6 +51,22 @@ async def test_an_expired_batch_that_counts_nothing_and_charges_is_waited_for(
         await drive(ctx, clock, 60)
         assert {(r.state, r.attempts) for r in await look(ctx, requests)} == {("completed", 1)}
         assert set(simulator.ledger.counts().values()) == {1}
+
+
+@pytest.mark.parametrize("faults", [Faults(), Faults(expires_done=1.0)], ids=["done", "expired"])
+async def test_a_batch_that_tells_nothing_is_looked_at_once_more_before_it_is_sent_again(
+    ctx: Context, clock: Clock, faults: Faults
+) -> None:
+    ctx.settings = ctx.settings.model_copy(update={"batch_poll_s": 30.0})
+    faults = replace(faults, missing_fields=1.0, late_file_ids=1.0, late_file_ids_s=900.0)
+    async with openai_of(ctx, clock, lag=60.0, faults=faults) as simulator:
+        requests = await put(ctx, *(chat(f"silent {n}") for n in range(5)))
+        await turn(ctx, clock, rounds=10, round_s=30.0)
+        clock.advance(HOUR_S)  # no server looked meanwhile
+        await drive(ctx, clock)
+        assert {(r.state, r.attempts) for r in await look(ctx, requests)} == {("completed", 1)}
+        assert set(simulator.ledger.counts().values()) == {1}
+        assert simulator.files() == []
 
 
 @pytest.mark.parametrize(

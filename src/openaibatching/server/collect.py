@@ -24,7 +24,6 @@ from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.evidence import Read, Silence, Told
 from openaibatching.server.lines import Lines
 from openaibatching.server.model import OVERDUE, Batch, Result, Sent, Unanswered
-from openaibatching.server.upstream import UpstreamBatch
 
 log = journal.get()
 
@@ -45,6 +44,8 @@ async def collect_one(ctx: Context) -> bool:
         if batch is None:
             return False
         try:
+            if batch.downloads:
+                batch = await _look_again(ctx, batch)
             read = await _read_files(ctx, batch)
         except UpstreamError as error:
             poll_s = ctx.settings.batch_poll_s
@@ -231,31 +232,46 @@ def _judge(ctx: Context, batch: Batch, read: Read) -> Silence:
 
 
 async def _read_again(ctx: Context, batch: Batch, read: Read, owed: Sequence[Unanswered]) -> None:
-    """Read the batch and its files again later: what is missing in them is paid for, and a file or
-    its id may come late."""
-    assert batch.upstream_id is not None
+    """Read the batch and its files again later: what is missing in them is paid for."""
     wait_s = backoff_s(batch.downloads, most=READ_AGAIN_S_MAX)
     log.warning(
         "answers_missing", **batch.names, missing=len(owed), broken=read.broken, wait_s=wait_s
     )
     problem = evidence.why(_told(batch), read, len(owed))
+    async with ctx.database.transaction() as conn:
+        await store.move_batch(conn, "read_again", ctx.server, batch)
+        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), problem)
+
+
+async def _look_again(ctx: Context, batch: Batch) -> Batch:
+    """The batch as OpenAI has it now: a file or its id may have come since, so no verdict rests on
+    what was seen before the wait. Raises UpstreamError."""
+    assert batch.upstream_id is not None
     try:
         seen = await ctx.upstream.retrieve(batch.upstream_id)
-    except UpstreamError as error:
-        log.warning("poll_failed", **batch.names, **journal.said(error), wait_s=wait_s)
-        seen = UpstreamBatch(batch.upstream_id, "", None, None, None)
+    except UpstreamDenied as error:
+        if error.status != 404:
+            raise
+        return batch  # it vanished: what was seen of it stays
+    known = replace(
+        batch,
+        output_file_id=seen.output_file_id or batch.output_file_id,
+        error_file_id=seen.error_file_id or batch.error_file_id,
+        upstream_completed=max(seen.completed, batch.upstream_completed),
+        upstream_failed=max(seen.failed, batch.upstream_failed),
+    )
     async with ctx.database.transaction() as conn:
         await store.move_batch(
             conn,
-            "read_again",
+            "look_again",
             ctx.server,
             batch,
-            output_file_id=seen.output_file_id,
-            error_file_id=seen.error_file_id,
-            completed=seen.completed,
-            failed=seen.failed,
+            output_file_id=known.output_file_id,
+            error_file_id=known.error_file_id,
+            completed=known.upstream_completed,
+            failed=known.upstream_failed,
         )
-        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), problem)
+    return known
 
 
 def _silence(batch: Batch, request: Unanswered, silence: Silence) -> results.Outcome:

@@ -92,13 +92,16 @@ select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
   from moved group by tenant;
 
 -- name: read_again
+update batch set downloads = downloads + 1
+ where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
+   and state = 'ended'
+returning id;
+
+-- name: look_again
 -- What OpenAI's batch object says now: file ids may come after the end, and its counts may grow.
 update batch
-   set downloads = downloads + 1,
-       output_file_id = coalesce(%(output_file_id)s::text, output_file_id),
-       error_file_id = coalesce(%(error_file_id)s::text, error_file_id),
-       upstream_completed = greatest(upstream_completed, %(completed)s::int),
-       upstream_failed = greatest(upstream_failed, %(failed)s::int)
+   set output_file_id = %(output_file_id)s::text, error_file_id = %(error_file_id)s::text,
+       upstream_completed = %(completed)s::int, upstream_failed = %(failed)s::int
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'ended'
 returning id;
