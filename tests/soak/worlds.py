@@ -116,8 +116,9 @@ def _is_mourned(answer: Any, faults: Faults, spoiled: int) -> bool:
     code = answer["error"]["code"]
     if code == "batch_cancelled":
         return bool(faults.cancel_from_outside or faults.cancel_before_start)
-    said_to_be = faults.lying_counts or faults.unreadable_custom_ids
-    return code == "result_missing" and bool(spoiled or said_to_be)
+    # Where nobody can tell whom a batch answers, those that it dropped end like the others.
+    untold = faults.lying_counts or faults.unreadable_custom_ids or faults.null_file_id
+    return code == "result_missing" and bool(spoiled or untold)
 
 
 def _is_refused(text: str, answer: Any) -> bool:
