@@ -9,6 +9,7 @@ import pytest
 
 from openaibatching.server.refusal import (
     ALONE_MAX,
+    ALONE_TRUSTED_MAX,
     Again,
     Culprits,
     Halve,
@@ -66,8 +67,11 @@ def test_single_requests_that_are_refused_alike_are_no_culprits_any_more() -> No
     assert blame(UNNAMED, 1, Trust(probing=True), Sibling.NONE) == Hold()
     otherwise = reasons({"code": "y"})
     assert isinstance(blame(otherwise, 1, often, Sibling.NONE), Culprits)
-    accepted_since = Trust(refused_alone=9, refused_words=words(UNNAMED), lines_at_fault=True)
+    alike = words(UNNAMED)
+    accepted_since = Trust(refused_alone=7, refused_words=alike, lines_at_fault=True)
     assert isinstance(blame(UNNAMED, 1, accepted_since, Sibling.NONE), Culprits)
+    too_many = Trust(refused_alone=ALONE_TRUSTED_MAX, refused_words=alike, lines_at_fault=True)
+    assert blame(UNNAMED, 1, too_many, Sibling.NONE) == Hold()
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,9 @@ class Sibling(Enum):
     REFUSED_ALIKE = "refused alike"
 
 
-ALONE_MAX = 2
-"""Single requests in a row that may be refused alike before it is about more than them."""
+ALONE_MAX, ALONE_TRUSTED_MAX = 2, 8
+"""Single requests in a row that may be refused alike before it is about more than them; more of
+them while refusals are some line's fault, because then several lines of a batch may be."""
 
 _CODE = re.compile(r"[a-z0-9_.]{1,64}")
 # OpenAI documents no code for a full file storage (https://platform.openai.com/docs/api-reference/files).
@@ -135,8 +136,9 @@ def blame(errors: bytes | None, requests: int, trust: Trust, sibling: Sibling) -
     everything. Then halving on would cost a creation for nearly every request.
     """
     if requests == 1:
-        alike = trust.refused_words == words(errors) and trust.refused_alone >= ALONE_MAX
-        about_all = not trust.lines_at_fault and (trust.probing or alike)
+        most = ALONE_TRUSTED_MAX if trust.lines_at_fault else ALONE_MAX
+        alike = trust.refused_words == words(errors) and trust.refused_alone >= most
+        about_all = alike or (trust.probing and not trust.lines_at_fault)
         return Hold() if about_all else judge_alone(errors)
     if trust.lines_at_fault or sibling in (Sibling.NONE, Sibling.ACCEPTED):
         return Halve()
