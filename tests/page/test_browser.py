@@ -234,6 +234,7 @@ async def test_all_of_it_works_by_keyboard_alone(desk: Door, browser: Browser) -
     id_ = await call(desk, "by keyboard")
     async with reading(browser, desk, key=None) as page:
         await page.goto("/")
+        await expect(page.get_by_role("textbox")).to_be_focused()
         await page.keyboard.type(KEY)
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("searchbox")).to_be_visible()

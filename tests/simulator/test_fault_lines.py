@@ -28,7 +28,6 @@ PAID = {
     "u2028",
     "duplicate",
     "unknown_custom_id",
-    "missing",
     "missing_custom_id",
     "empty",
 }
@@ -90,7 +89,8 @@ def test_a_line_fault_shows_in_the_files_and_in_the_ledger(
         sha = body_sha256(chat(text))
         paid = marker in PAID
         assert w.sim.ledger.counts() == ({sha: 1} if paid else {})
-        assert w.sim.ledger.failures == ({} if paid else {sha: 1})
+        dropped = marker == "missing"  # neither executed nor counted
+        assert w.sim.ledger.failures == ({} if paid or dropped else {sha: 1})
         spoiled = paid and marker not in READABLE
         assert w.sim.ledger.spoiled == ({sha: 1} if spoiled else {})
 

@@ -138,11 +138,14 @@ def test_the_ledger_and_the_state_can_be_read_from_another_process() -> None:
 
 def test_the_ledger_can_be_asked_about_one_body() -> None:
     with world() as w:
-        w.finish(said("a", "a", "[[simulate:status=500]]", "[[simulate:missing]]"))
+        w.finish(
+            said("a", "a", "[[simulate:status=500]]", "[[simulate:lost]]", "[[simulate:missing]]")
+        )
         for text, executed, failed, spoiled in (
             ("a", 2, 0, 0),
             ("[[simulate:status=500]]", 0, 1, 0),
-            ("[[simulate:missing]]", 1, 0, 1),
+            ("[[simulate:lost]]", 1, 0, 1),
+            ("[[simulate:missing]]", 0, 0, 0),
             ("never sent", 0, 0, 0),
         ):
             assert control(w, "POST", "/ledger", chat(text)) == {

@@ -283,7 +283,8 @@ def build(door: Door) -> ASGIApp:
     starlette = Starlette(
         routes=[
             Route(path, _endpoint(door, handlers), methods=list(handlers))
-            for path, handlers in by_path.items()
+            # Those without a parameter first: `/v1/requests/cancel` is no request of that id.
+            for path, handlers in sorted(by_path.items(), key=lambda item: "{" in item[0])
         ],
         exception_handlers={HTTPException: _no_route(door)},
     )
