@@ -12,20 +12,12 @@ from openaibatching.server import reports
 from openaibatching.server.context import Context
 from openaibatching.simulator import Faults
 from support.postgres import ONE_KIND
-from support.steps import STEPS, answer, chat, drive, look, openai_of, put, said
+from support.steps import answer, chat, drive, look, openai_of, put, said, turn
 from support.world import Clock
 
 Rows = psycopg.Connection[tuple[Any, ...]]
 HOUR_S = 3600.0
 pytestmark = ONE_KIND
-
-
-async def turn(ctx: Context, clock: Clock, rounds: int, round_s: float) -> None:
-    for _ in range(rounds):
-        for step in STEPS:
-            while await step(ctx):
-                pass
-        clock.advance(round_s)
 
 
 async def test_file_ids_that_come_hours_late_are_waited_for_and_nothing_is_sent_twice(

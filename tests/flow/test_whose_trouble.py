@@ -13,19 +13,11 @@ from openaibatching.simulator import Faults
 from openaibatching.simulator.account import REFUSALS, Account
 from openaibatching.simulator.errors import INVALID
 from support.postgres import ONE_KIND
-from support.steps import STEPS, answer, chat, drive, look, openai_of, put
+from support.steps import answer, chat, drive, look, openai_of, put, turn
 from support.world import Clock
 
 Rows = psycopg.Connection[tuple[Any, ...]]
 pytestmark = ONE_KIND
-
-
-async def turn(ctx: Context, clock: Clock, rounds: int, round_s: float = 60.0) -> None:
-    for _ in range(rounds):
-        for step in STEPS:
-            while await step(ctx):
-                pass
-        clock.advance(round_s)
 
 
 async def test_one_ugly_body_fails_alone_and_does_not_stop_its_queue(

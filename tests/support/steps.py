@@ -73,6 +73,15 @@ async def openai_of(
         await ctx.upstream.close()
 
 
+async def turn(ctx: Context, clock: Clock, rounds: int, round_s: float = 60.0) -> None:
+    """Call every step, turning the clock, for so many rounds."""
+    for _ in range(rounds):
+        for step in STEPS:
+            while await step(ctx):
+                pass
+        clock.advance(round_s)
+
+
 async def drive(ctx: Context, clock: Clock, round_s: float = ROUND_S) -> None:
     """Call every step, turning the clock, until nothing is left to do."""
     for _ in range(ROUNDS_MAX):

@@ -34,8 +34,6 @@ RESULT_LINE_BYTES_MAX = 512_000_000
 """OpenAI's largest file; a longer line cannot be one."""
 FILE_GONE_TRIES = 20
 READ_AGAIN_S_MAX = 1800.0
-ACCOUNT_HOLDS = 10
-"""How much longer than usual the account's trouble holds a model at first."""
 
 
 async def collect_one(ctx: Context) -> bool:
@@ -188,7 +186,7 @@ def _overdue(batch: Batch) -> bool:
 async def _hold(ctx: Context, conn: Connection, batch: Batch, row: Result) -> None:
     """The account is out of credit or locked: hold all until one request has been answered."""
     # A refused key shows at the next upload; only credit has to be asked for by a request.
-    longer = 1 if row.status_code == 401 else ACCOUNT_HOLDS
+    longer = 1 if row.status_code == 401 else token_limits.ACCOUNT_HOLDS
     hold_s, code = token_limits.hold_s(ctx) * longer, row.code
     log.warning("account_refused", **batch.names, code=code, wait_s=hold_s)
     await model_limits.hold_longer(conn, batch.model, hold_s, code, "answered", ctx.now())

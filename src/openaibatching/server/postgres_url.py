@@ -30,7 +30,7 @@ _DROPPED = {
     "statement_cache_size", "max_idle_connection_lifetime",
     # SQLAlchemy's dialects: https://docs.sqlalchemy.org/en/20/dialects/postgresql.html
     "async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func",
-    # Django (dj-database-url): https://pypi.org/project/dj-database-url/
+    # Django: the schemes of dj-database-url (https://github.com/jazzband/dj-database-url)
     "conn_max_age", "conn_health_checks", "disable_server_side_cursors",
     # Rails: https://guides.rubyonrails.org/configuring.html#configuring-a-database
     "pool", "prepared_statements", "statement_limit", "reaping_frequency", "checkout_timeout",

@@ -22,8 +22,6 @@ log = journal.get()
 
 PROBING_MAX = timedelta(hours=25)
 """How long a request may be tried alone before its refusal is its end."""
-ACCOUNT_HOLDS = 10
-"""How much longer than usual the account's trouble holds a model at first."""
 
 
 async def refused_one(ctx: Context) -> bool:
@@ -109,7 +107,7 @@ async def _hold(
     await model_limits.hold_longer(
         conn,
         batch.model,
-        token_limits.hold_s(ctx) * (ACCOUNT_HOLDS if account else 1),
+        token_limits.hold_s(ctx) * (token_limits.ACCOUNT_HOLDS if account else 1),
         ", ".join(refusal.codes(batch.errors)) or None,
         "answered" if account else "accepted" if isinstance(verdict, refusal.Hold) else None,
         ctx.now(),

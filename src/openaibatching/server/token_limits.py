@@ -12,6 +12,8 @@ from openaibatching.server.model import Batch, Unanswered
 log = journal.get()
 
 HOLD_S_MIN, HOLDS_MAX = 1.0, 20
+ACCOUNT_HOLDS = 10
+"""How much longer than usual the account's trouble holds a model at first."""
 REASON = "token_limit_exceeded"
 
 
