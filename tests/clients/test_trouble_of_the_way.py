@@ -61,9 +61,11 @@ def test_cuts_resets_and_pages_of_a_proxy_are_asked_again(
     with asked(way, max_retries=2) as client:
         assert client.responses.create(model="m", input="Hi").has_completed
     # The official client's retries do not multiply with ours. Its HTTP library may send once more
-    # what it sent on a kept connection that the way had just closed.
-    assert len(way.asked) >= 9
-    assert all(b"x-stainless-retry-count: 0" in asking.lower() for asking in way.asked)
+    # what it sent on a kept connection that the way had just closed. A head and its body are one
+    # packet or two.
+    sent = b"".join(way.asked).lower()
+    assert sent.count(b"post /") >= 9
+    assert sent.count(b"x-stainless-retry-count: 0\r\n") == sent.count(b"post /")
     assert len(pauses) == 8
     assert 0.25 <= pauses[0] <= 0.5
     assert pauses[0] < pauses[-1] <= PAUSE_S_MAX
