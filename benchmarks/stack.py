@@ -21,8 +21,9 @@ import psutil
 
 from benchmarks import profile
 from openaibatching.server.embedded import EmbeddedPostgres
+from support.deadline import DEADLINE_S
 from support.postgres import Cluster
-from support.process import START_S, ServerProcess, environment, free_port, server_process
+from support.process import ServerProcess, environment, free_port, server_process
 from support.world import KEY
 
 __all__ = ["KEY", "Simulated", "cluster", "no_op", "server", "simulator", "spawned"]
@@ -128,7 +129,7 @@ def spawned(command: list[str], nice: int = 0, **options: Any) -> Iterator[subpr
 
 def wait_for(request: Request | str) -> None:
     """Until something answers there."""
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), urlopen(request, timeout=5):
             return

@@ -13,6 +13,7 @@ from openai import DefaultHttpxClient
 from openaibatching import OpenAIBatching
 from openaibatching.server.service import in_thread
 from openaibatching.simulator import Simulator, running
+from support.deadline import DEADLINE_S
 from support.postgres import Cluster
 from support.world import TLS, settings_for
 
@@ -81,12 +82,12 @@ class BatchServer:
             for status in ("queued", "in_progress"):
                 while ids := self.requests(status=status):
                     for id_ in ids:
-                        reply = http.get(f"/v1/responses/{id_}", headers={"Prefer": "wait=60"})
+                        reply = http.get(f"/v1/responses/{id_}", headers={"Prefer": "wait=240"})
                         assert reply.status_code != 202, f"{id_} has not finished"
 
     def _http(self) -> httpx2.Client:
         headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx2.Client(base_url=self.url, headers=headers, verify=TLS, timeout=90)
+        return httpx2.Client(base_url=self.url, headers=headers, verify=TLS, timeout=DEADLINE_S)
 
 
 @contextmanager

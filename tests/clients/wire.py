@@ -11,7 +11,8 @@ from typing import Any
 
 from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
 
-from support.world import DEADLINE_S, TLS
+from support.deadline import DEADLINE_S
+from support.world import TLS
 
 LIBRARY: Any = import_module(DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 """httpx with openai 2, httpx2 with openai 3."""

@@ -19,6 +19,7 @@ import pytest
 
 from conftest import Upstreamed
 from openaibatching.server.embedded import SYSTEM_USER, EmbeddedPostgres
+from support.deadline import DEADLINE_S
 from support.process import ServerProcess, environment, server_process
 from support.steps import chat
 from support.world import KEY
@@ -36,7 +37,7 @@ def ask(server: ServerProcess, text: str, wait: int) -> Any:
         f"{server.url}/v1/chat/completions",
         json=chat(text),
         headers=HEADERS | {"Prefer": f"wait={wait}"},
-        timeout=60,
+        timeout=DEADLINE_S,
         verify=False,
     )
     return reply.json()
@@ -93,7 +94,7 @@ def test_server_and_database_killed_together_come_back_together(
         for process in family:
             with suppress(psutil.NoSuchProcess):  # its server is gone: it may have ended by itself
                 process.kill()
-        psutil.wait_procs(family, timeout=30)
+        psutil.wait_procs(family, timeout=DEADLINE_S)
     with server_process(env) as server:
         assert ask(server, "kept", wait=0)["has_completed"]
         assert server.terminate() == 0
@@ -107,7 +108,7 @@ def test_a_database_that_dies_under_a_running_server_is_started_again(
         database = postmaster(tmp_path)
         assert database is not None
         database.send_signal(signal.SIGKILL)
-        database.wait(timeout=30)
+        database.wait(timeout=DEADLINE_S)
         server.wait_ready()
         assert ask(server, "before", wait=0)["has_completed"]
         assert ask(server, "after", wait=30)["has_completed"]
@@ -142,7 +143,7 @@ def test_a_stale_process_number_that_another_program_has_now_is_no_obstacle(
     locks = [folder / "postgres" / "postmaster.pid", socket_lock(first)]
     for process in (database, *database.children()):
         process.kill()
-    psutil.wait_procs([database], timeout=30)
+    psutil.wait_procs([database], timeout=DEADLINE_S)
     # As in a container that starts again: the number belongs to some other process now.
     with stranger() as number:
         for lock in locks:

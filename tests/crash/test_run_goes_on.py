@@ -11,13 +11,13 @@ import pytest
 
 from conftest import Upstreamed
 from openaibatching.simulator import Gate
+from support.deadline import DEADLINE_S
 from support.process import ServerProcess, environment, server_process
 from support.run_command import Run, input_line, read_jsonl, said, write_jsonl
 from support.world import KEY
 
 LINES, ANSWERED = 40, 15
 ANSWERS = {f"line-{n}": f"You said: question {n}" for n in range(LINES)}
-GATE_S = 60.0
 
 pytestmark = pytest.mark.parametrize("cluster", ["embedded"], indirect=True)
 
@@ -50,7 +50,7 @@ def halfway_there(database_url: str, upstream: Upstreamed, folder: Path) -> Iter
         command = (server.url, KEY, all_, "-o", out)
         run = Run(*command)
         run.until(lambda: len(read_jsonl(out)) == ANSWERED)
-        gate.wait_reached(GATE_S)
+        gate.wait_reached(DEADLINE_S)
         try:
             yield Halfway(env, server, upstream, gate, command, run)
         finally:

@@ -18,6 +18,7 @@ import pytest
 
 from clients.real_server import BatchServer, Running, real_server
 from distribution.installed import VERSIONS, Built, Environment, build, empty, interpreter
+from support.deadline import DEADLINE_S
 from support.postgres import running_cluster
 from support.process import free_port, wait_ready
 from support.readme import ADDRESS, example
@@ -168,9 +169,9 @@ def test_a_full_install_needs_only_the_key_of_openai_to_serve(full: Environment)
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        wait_ready(f"http://127.0.0.1:{port}", server, log, within_s=120)
+        wait_ready(f"http://127.0.0.1:{port}", server, log)
         server.terminate()
-        assert server.wait(timeout=60) == 0
+        assert server.wait(timeout=DEADLINE_S) == 0
     finally:
         server.kill()
     assert re.search(r"^BATCH_SERVER_API_KEY=\S{32,}  \(kept in ", log.read_text(), re.MULTILINE)

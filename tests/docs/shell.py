@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-COMMAND_S, SERVER_S = 120.0, 120.0
+from support.deadline import DEADLINE_S
+
 # Commands that go on until they are stopped.
 SERVERS = ("openaibatching serve", "openaibatching simulate")
 
@@ -33,7 +34,7 @@ class Shell:
         assert self._bash.stdout
         mark = f"ended-{uuid.uuid4().hex}"
         # A command that hangs takes the whole shell with it, so that the reading below ends.
-        watch = threading.Timer(COMMAND_S, self.close)
+        watch = threading.Timer(DEADLINE_S, self.close)
         watch.start()
         try:
             # Braces, and not a subshell, in which variables would be lost.
@@ -53,7 +54,7 @@ class Shell:
         """Start what does not end, and wait until what it has said is as it should be."""
         log = self._folder / f"log-{uuid.uuid4().hex}"
         self.run(f"{{ {command}\n}} >{log} 2>&1 &")
-        deadline = time.monotonic() + SERVER_S
+        deadline = time.monotonic() + DEADLINE_S
         while not (log.exists() and ready(log.read_text("utf-8"))):
             if time.monotonic() > deadline:
                 raise AssertionError(f"{command!r} said:\n{log.read_text('utf-8')}")
@@ -70,7 +71,7 @@ class Shell:
                 os.killpg(self._bash.pid, number)
             except ProcessLookupError:
                 break
-            self._all_gone(within_s=20.0)
+            self._all_gone(within_s=DEADLINE_S)
 
     def _all_gone(self, within_s: float) -> None:
         deadline = time.monotonic() + within_s

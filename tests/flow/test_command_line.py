@@ -18,8 +18,9 @@ from clients.scripted_server import ScriptedServer
 from clients.serving import serving
 from openaibatching import cli
 from openaibatching.cli import main
+from support.deadline import DEADLINE_S
 from support.postgres import running_cluster
-from support.run_command import RUN_S, settings
+from support.run_command import settings
 from support.terminal import Terminal
 
 COMMAND = ("-m", "openaibatching")
@@ -145,7 +146,7 @@ def test_a_watch_in_a_pipe_is_a_line_a_look_and_says_trouble_beside_it(
     assert trouble.startswith(f"{url} cannot be reached: ")
     assert trouble.endswith("trying again until it works\n")
     watch.terminate()
-    _, more = watch.communicate(timeout=RUN_S)
+    _, more = watch.communicate(timeout=DEADLINE_S)
     assert (watch.returncode, more) == (0, "")
 
 

@@ -58,7 +58,7 @@ async def test_an_undone_transaction_is_repeated(
     undo_at_first(rows, action, table, errcode)
     async with http(service) as client:
         reply = await client.post(
-            "/v1/chat/completions", json=chat("undone"), headers={"Prefer": "wait=60"}
+            "/v1/chat/completions", json=chat("undone"), headers={"Prefer": "wait=240"}
         )
     assert reply.status_code == 200, reply.text
     assert rows.execute("select last_value from undone").fetchone()[0] > TIMES  # type: ignore[index, operator]

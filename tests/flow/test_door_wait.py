@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
-from support.door import WAIT, Door
+from support.door import WAIT, Door, open_door
+from support.postgres import Cluster
 from support.wire import Wire
 from support.world import KEY, sdk
 
@@ -19,11 +21,9 @@ async def accepted(door: Door, text: str) -> str:
 
 
 async def test_a_call_is_answered_when_it_finishes(lively: Door) -> None:
-    started = time.monotonic()
     reply = await lively.answered({"model": "gpt-4o", "input": "wait for me"})
     assert reply.status_code == 200
     assert reply.headers["preference-applied"] == "wait"
-    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("path", ["/v1/responses/", "/v1/chat/completions/"])
@@ -51,7 +51,7 @@ async def test_nobody_waits_longer_than_wait_s_max(quiet: Door) -> None:
     reply = await quiet.client.get(
         f"/v1/responses/{id_}", headers={"Prefer": "wait=99999999999999"}
     )
-    assert most <= time.monotonic() - started < 20
+    assert time.monotonic() - started >= most
     assert (reply.status_code, reply.headers["preference-applied"]) == (202, "wait")
 
 
@@ -88,13 +88,13 @@ async def test_many_waiting_callers_hear_of_one_answer(lively: Door) -> None:
     assert len({reply.content for reply in replies}) == 1
 
 
-async def test_a_cancelled_request_ends_the_wait(quiet: Door) -> None:
-    id_ = await accepted(quiet, "cancelled while waited for")
-    started = time.monotonic()
-    waiting = asyncio.create_task(quiet.client.get(f"/v1/responses/{id_}", headers=WAIT))
-    assert (await quiet.client.post(f"/v1/requests/{id_}/cancel")).status_code == 200
-    assert (await waiting).status_code == 409
-    assert time.monotonic() - started < quiet.service.settings.wait_s_max
+async def test_a_cancelled_request_ends_the_wait(cluster: Cluster, tmp_path: Path) -> None:
+    async with open_door(cluster, tmp_path, batch_linger_s=3600, wait_s_max=36_000) as door:
+        id_ = await accepted(door, "cancelled while waited for")
+        longest = {"Prefer": "wait=36000"}
+        waiting = asyncio.create_task(door.client.get(f"/v1/responses/{id_}", headers=longest))
+        assert (await door.client.post(f"/v1/requests/{id_}/cancel")).status_code == 200
+        assert (await waiting).status_code == 409
 
 
 async def test_a_caller_that_goes_away_changes_nothing(lively: Door) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from openaibatching.cli import main
 from openaibatching.server.embedded import EmbeddedPostgres
+from support.deadline import DEADLINE_S
 from support.keys import KeysCommand
 from support.postgres import ONE_KIND
 from support.process import environment
@@ -171,6 +172,8 @@ def test_the_command_of_the_shell_needs_no_key_of_openais(
     env = environment("", tmp_path, POSTGRES_URL=database_url)
     del env["OPENAI_API_KEY"]
     command = [sys.executable, "-m", "openaibatching", "keys", "create", "shell"]
-    made = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    made = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=DEADLINE_S, check=True
+    )
     assert FORM.fullmatch(made.stdout.removesuffix("\n"))
     assert made.stderr.count("\n") == 1

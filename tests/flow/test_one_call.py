@@ -17,7 +17,7 @@ async def test_the_first_call_is_queued_and_the_same_call_later_is_answered(
         waited = await plain.post(
             "/v1/responses",
             json={"model": "gpt-4o", "input": "Hello, world!"},
-            headers={"Prefer": "wait=20"},
+            headers={"Prefer": "wait=240"},
         )
         assert waited.status_code == 200
         assert waited.headers["preference-applied"] == "wait"

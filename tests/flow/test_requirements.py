@@ -17,11 +17,11 @@ from psycopg.conninfo import conninfo_to_dict
 from openaibatching.server.db import migrate
 from openaibatching.server.errors import ConfigError
 from openaibatching.server.requirements import prepare
+from support.deadline import DEADLINE_S
 from support.postgres import ONE_KIND, Cluster
 from support.process import free_port
 
 pytestmark = ONE_KIND
-START_S = 30.0
 
 
 async def refusal(url: str) -> str:
@@ -122,7 +122,7 @@ def pgbouncer(url: str, mode: str, folder: Path) -> Iterator[str]:
     )  # fmt: skip
     through = f"postgresql://postgres@127.0.0.1:{port}/d"
     try:
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + DEADLINE_S
         while True:
             try:
                 psycopg.connect(through, autocommit=True).close()

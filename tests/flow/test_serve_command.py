@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from openaibatching.cli import main
+from support.deadline import DEADLINE_S
 from support.process import environment, server_process
 
 NOWHERE = "postgresql://user:hidden-password@127.0.0.1:1/db"
@@ -28,7 +29,7 @@ def start(env: dict[str, str], *flags: str) -> subprocess.Popen[str]:
 
 def refusal(process: subprocess.Popen[str]) -> str:
     """The one line with which a start ends."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode != 0
     assert out == ""
     assert err.count("\n") == 1, err
@@ -96,7 +97,7 @@ def test_a_server_that_waits_for_its_database_stops_when_told(
         try:
             with silent.accept()[0]:
                 process.send_signal(told)
-                assert process.communicate(timeout=60) == ("", "")
+                assert process.communicate(timeout=DEADLINE_S) == ("", "")
         finally:
             process.kill()
         assert process.returncode == 0
@@ -116,7 +117,7 @@ def test_an_unknown_flag_is_refused_and_secrets_have_none(
 
 def status_of(url: str, key: str) -> int:
     request = Request(f"{url}/v1/requests", headers={"Authorization": f"Bearer {key}"})
-    with urlopen(request, timeout=10) as reply:
+    with urlopen(request, timeout=DEADLINE_S) as reply:
         return int(reply.status)
 
 

@@ -11,15 +11,15 @@ import psycopg
 from playwright.async_api import Browser, Page, expect
 
 from page.filling import Filling
+from support.deadline import DEADLINE_S
 from support.door import BAD_KEY, OTHER_KEY, Door
 from support.postgres import ONE_KIND, Cluster
 from support.world import KEY
 
 pytestmark = ONE_KIND
 
-WITHIN_MS = 60_000
 EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>"
-expect.set_options(timeout=WITHIN_MS)
+expect.set_options(timeout=DEADLINE_S * 1000)
 
 
 @asynccontextmanager
@@ -31,7 +31,7 @@ async def reading(
     context = await browser.new_context(
         base_url=door.service.url, locale="en-GB", timezone_id="Asia/Tokyo", **given
     )
-    context.set_default_timeout(WITHIN_MS)
+    context.set_default_timeout(DEADLINE_S * 1000)
     page = await context.new_page()
     wrong: list[str] = []
     page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)

@@ -16,6 +16,7 @@ from openaibatching.server.page.render import static
 from openaibatching.server.page.routes import ROUTES
 from page.filling import Filling
 from page.sample import batch, busy
+from support.deadline import DEADLINE_S
 from support.door import BAD_KEY, OTHER_KEY, WAIT, Door, refused
 from support.postgres import ONE_KIND
 from support.world import KEY, TLS
@@ -31,7 +32,7 @@ async def looking(door: Door, key: str | None = KEY) -> AsyncIterator[httpx2.Asy
     """A browser without a window: signed in with the key, and sending its forms as browsers do."""
     url = door.service.url
     async with httpx2.AsyncClient(
-        base_url=url, headers={"Origin": url}, verify=TLS, timeout=60
+        base_url=url, headers={"Origin": url}, verify=TLS, timeout=DEADLINE_S
     ) as client:
         if key is not None:
             done = await client.post("/sign-in", data={"key": key})

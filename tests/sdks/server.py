@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.request import Request, urlopen
 
+from support.deadline import DEADLINE_S
 from support.source import ROOT
 
 PAGE = ROOT / "docs" / "any-sdk.md"
@@ -38,11 +39,11 @@ class Server:
         """The tenant's requests, newest first."""
         asked = Request(f"{self.url}/v1/requests?limit=100")
         asked.add_header("Authorization", f"Bearer {self.key}")
-        with urlopen(asked, timeout=60) as reply:
+        with urlopen(asked, timeout=DEADLINE_S) as reply:
             return list(json.load(reply)["data"])
 
 
 def control(url: str) -> Any:
     """Tell the servers what to do (tests/clients/served.py)."""
-    with urlopen(Request(url, method="POST"), timeout=120) as reply:
+    with urlopen(Request(url, method="POST"), timeout=DEADLINE_S) as reply:
         return json.load(reply)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sdks.server import PAGE, Server
+from support.deadline import DEADLINE_S
 from support.readme import ADDRESS, commands_in
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
@@ -23,7 +24,7 @@ def shell(
     """Run a command of the page; the key is in the environment, as it has it."""
     return subprocess.run(
         ["bash", "-c", command.replace(ADDRESS, server.url)],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=120, **options,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=DEADLINE_S, **options,
     )  # fmt: skip
 
 

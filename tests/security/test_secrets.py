@@ -21,6 +21,7 @@ from psycopg import sql
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.simulator import Faults, Simulator, running
 from openaibatching.simulator.webhooks import sign
+from support.deadline import DEADLINE_S
 from support.keys import KeysCommand
 from support.postgres import ONE_KIND, Cluster
 from support.process import ServerProcess, environment, server_process
@@ -35,7 +36,6 @@ MARKS = ("", *(f"[[simulate:{name}]]" for name in (
     "status=400", "status=500*1", "invalid=invalid_value*1", "poison*1", "garbled", "invalid_utf8"
 )))  # fmt: skip
 JSON = {"Content-Type": "application/json"}
-DEADLINE_S = 60.0
 
 
 def traces(text: str) -> list[str]:

@@ -15,6 +15,7 @@ import httpx2
 from openaibatching.server.shapes import ENDPOINTS
 from openaibatching.simulator import Simulator, running
 from openaibatching.simulator.webhooks import sign
+from support.deadline import DEADLINE_S
 from support.postgres import ONE_KIND, Cluster
 from support.process import environment, server_process
 from support.wire import Wire
@@ -67,7 +68,7 @@ def lure_headers(address: str) -> dict[str, str]:
 
 def calls(client: httpx2.Client, address: str) -> list[str]:
     """Every endpoint with lures in body and headers, waited for; what was answered."""
-    headers = lure_headers(address) | {"Prefer": "wait=30"}
+    headers = lure_headers(address) | {"Prefer": "wait=240"}
     texts = []
     for path in ENDPOINTS:
         for extra in (lures(address), {"input": address}):
@@ -110,7 +111,9 @@ async def test_no_caller_decides_where_the_server_connects(
         env = environment(base_url, tmp_path, POSTGRES_URL=url, OPENAI_WEBHOOK_SECRET=SECRET)
         with (
             server_process(env) as server,
-            httpx2.Client(base_url=server.url, headers=AUTH, timeout=60, verify=TLS) as client,
+            httpx2.Client(
+                base_url=server.url, headers=AUTH, timeout=DEADLINE_S, verify=TLS
+            ) as client,
         ):
             assert len(calls(client, address)) == 2 * len(ENDPOINTS)
             webhook(client, address)

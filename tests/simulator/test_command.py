@@ -17,6 +17,7 @@ from openai import OpenAI
 
 from openaibatching.simulator import Faults, command
 from openaibatching.simulator.markers import AT_VALIDATION, IN_RESULT
+from support.deadline import DEADLINE_S
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 RUN = "import sys; from openaibatching.simulator.command import main; sys.exit(main(sys.argv[1:]))"
@@ -40,7 +41,7 @@ def test_the_command_prints_its_url_and_ends_on_sigterm() -> None:
         assert url.startswith("http://127.0.0.1:")
         assert url.endswith("/v1")
         state = url.removesuffix("/v1") + "/_simulator/state"
-        with urllib.request.urlopen(state, timeout=30) as reply:
+        with urllib.request.urlopen(state, timeout=DEADLINE_S) as reply:
             assert json.load(reply) == {"files": [], "batches": []}
 
 

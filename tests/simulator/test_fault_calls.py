@@ -1,6 +1,5 @@
 """Faults of single calls: what acted, what was answered."""
 
-import time
 from email.utils import parsedate_to_datetime
 
 import httpx2
@@ -8,7 +7,7 @@ import openai
 import pytest
 
 from openaibatching.simulator import Faults
-from simulator.kit import CHAT, World, said, world
+from simulator.kit import CHAT, World, said, until, world
 
 
 def create(w: World, file_id: str) -> str:
@@ -133,15 +132,14 @@ def test_a_connection_is_reset_before_acting() -> None:
 def test_a_reply_that_is_held_has_acted() -> None:
     with world() as w:
         file = w.upload(said("a"))
-        w.sim.faults = Faults(timeouts=1, hold_s=60)
-        started = time.monotonic()
+        w.sim.faults = Faults(timeouts=1, hold_s=36_000)
         with pytest.raises(openai.APITimeoutError):
             w.strict(timeout=0.2).batches.create(
                 input_file_id=file.id, endpoint=CHAT, completion_window="24h"
             )
+        until(lambda: len(w.sim.batches()) == 1)
         w.sim.faults = Faults()
-        assert len(w.sim.batches()) == 1
-    assert time.monotonic() - started < 5, "a held reply must not hold up the end"
+    # The world has closed, though the reply is still held.
 
 
 @pytest.mark.parametrize("what", ["batches", "files"])

@@ -1,12 +1,11 @@
 import socket
-import time
 from typing import Any
 
 import openai
 import pytest
 
 from openaibatching.simulator import Limits
-from simulator.kit import chat, line, said, world
+from simulator.kit import chat, line, said, until, world
 
 
 def test_an_uploaded_file_has_the_shape_openai_was_seen_to_give() -> None:
@@ -120,9 +119,7 @@ def test_an_upload_that_breaks_off_leaves_nothing() -> None:
                 b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
                 b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{}'
             )
-            deadline = time.monotonic() + 30
-            while not w.sim.requests.count("POST /files"):
-                assert time.monotonic() < deadline
+            until(lambda: w.sim.requests.count("POST /files") > 0)
         assert w.client.files.list().data == []
 
 

@@ -134,7 +134,7 @@ def _ask_until_accepted(servers: Servers, body: dict[str, Any], n: int) -> None:
         server = servers.running[n % SERVERS]
         try:
             reply = httpx2.post(
-                f"{server.url}/v1/chat/completions", json=body, headers=HEADERS, timeout=5,
+                f"{server.url}/v1/chat/completions", json=body, headers=HEADERS, timeout=DEADLINE_S,
                 verify=False,
             )  # fmt: skip
         except httpx2.TransportError:
@@ -158,7 +158,9 @@ def _open(conn: psycopg.Connection[Any]) -> dict[str, int]:
 def _answers(
     server: ServerProcess, calls: list[dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    with httpx2.Client(base_url=server.url, headers=HEADERS, timeout=60, verify=False) as client:
+    with httpx2.Client(
+        base_url=server.url, headers=HEADERS, timeout=DEADLINE_S, verify=False
+    ) as client:
         for body in calls:
             reply = client.post("/v1/chat/completions", json=body).json()
             yield body, reply["batching"]["status"], reply

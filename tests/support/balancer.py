@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from urllib.parse import urlsplit
 
+from support.deadline import DEADLINE_S
+
 HTML_504 = (
     b"HTTP/1.1 504 Gateway Time-out\r\nContent-Type: text/html\r\nContent-Length: 28\r\n"
     b"Connection: close\r\n\r\n<html>Gateway Timeout</html>"
@@ -58,7 +60,9 @@ class Balancer:
     def wait_for(self, text: bytes) -> None:
         """Return when `text` has been in what a client sent."""
         with self._came:
-            assert self._came.wait_for(lambda: any(text in asked for asked in self.asked), 60)
+            assert self._came.wait_for(
+                lambda: any(text in asked for asked in self.asked), DEADLINE_S
+            )
 
     def _accept(self) -> None:
         while not self._closing:

@@ -22,7 +22,7 @@ from support.world import KEY, http, running_service, settings_for, until
 TEMPLATE = "openaibatching_template"
 OTHER_KEY, BAD_KEY = "key-of-the-other-tenant", "key-of-the-tenant-without-requests"
 KEYS = {DEFAULT_TENANT: KEY, "other": OTHER_KEY, "bad": BAD_KEY}
-WAIT = {"Prefer": "wait=20"}
+WAIT = {"Prefer": "wait=240"}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from contextlib import ExitStack
 
 from openaibatching.simulator.calls import Call
 from openaibatching.simulator.gates import Gate, When
-from support.killing import DEADLINE_S, MODEL, STORING, World
+from support.deadline import DEADLINE_S
+from support.killing import MODEL, STORING, World
 from support.points import CREATES
 from support.process import ServerProcess
 

@@ -18,13 +18,13 @@ import psycopg
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.simulator import Simulator, running
 from support import books
+from support.deadline import DEADLINE_S
 from support.postgres import Cluster
 from support.process import ServerProcess, environment
 from support.steps import chat
 from support.world import KEY
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
-DEADLINE_S = 60.0
 STORING = "A second result for the same request"
 """Words of the statement that stores results, among the 1,024 bytes that pg_stat_activity shows."""
 CALLERS = 8
@@ -110,14 +110,14 @@ class World:
     def cancel_batch(self, server: ServerProcess) -> None:
         """The caller stops the one batch that there is, and has the reply."""
         path = f"/v1/upstream_batches/{self.read('id from batch')}/cancel"
-        reply = httpx2.post(server.url + path, headers=HEADERS, timeout=60, verify=False)
+        reply = httpx2.post(server.url + path, headers=HEADERS, timeout=DEADLINE_S, verify=False)
         assert reply.status_code == 200, reply.text
 
     def ask_and_wait(self, server: ServerProcess, text: str) -> httpx2.Response:
         """One call, held until it has finished."""
         return httpx2.post(
             f"{server.url}/v1/chat/completions", json=chat(text),
-            headers=HEADERS | {"Prefer": "wait=120"}, timeout=180, verify=False,
+            headers=HEADERS | {"Prefer": "wait=240"}, timeout=DEADLINE_S, verify=False,
         )  # fmt: skip
 
     @contextmanager
@@ -131,7 +131,9 @@ class World:
         self, server: ServerProcess, texts: Sequence[str], model: str
     ) -> Iterator[list[Future[httpx2.Response]]]:
         with (
-            httpx2.Client(base_url=server.url, headers=HEADERS, timeout=60, verify=False) as client,
+            httpx2.Client(
+                base_url=server.url, headers=HEADERS, timeout=DEADLINE_S, verify=False
+            ) as client,
             ThreadPoolExecutor(CALLERS) as pool,
         ):
             path = "/v1/chat/completions"
@@ -264,7 +266,7 @@ def kill_postgres(folder: Path) -> None:
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(family, timeout=30)
+    psutil.wait_procs(family, timeout=DEADLINE_S)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx2
 import psycopg
 
-from support.killing import DEADLINE_S, HEADERS, World
+from support.deadline import DEADLINE_S
+from support.killing import HEADERS, World
 from support.postgres import Cluster
 from support.process import ServerProcess
 from support.steps import chat
@@ -54,7 +55,7 @@ class Callers:
 
     def _call_on(self) -> None:
         with httpx2.Client(
-            base_url=self._server.url, headers=HEADERS, timeout=60, verify=False
+            base_url=self._server.url, headers=HEADERS, timeout=DEADLINE_S, verify=False
         ) as client:
             while not self._stop.wait(PACE_S):
                 text = f"call {next(self._numbers)}"
@@ -214,7 +215,9 @@ def lives_through(
             with away:
                 if is_long:
                     callers.until_refused()
-                    said = httpx2.get(f"{server.url}/ready", timeout=60, verify=False).status_code
+                    said = httpx2.get(
+                        f"{server.url}/ready", timeout=DEADLINE_S, verify=False
+                    ).status_code
             gate.release()
             callers.until_accepted()
         reply = waiting.result()

@@ -13,7 +13,8 @@ import httpx2
 
 from openaibatching.simulator import Faults
 from openaibatching.simulator.gates import When
-from support.killing import DEADLINE_S, STORING, World
+from support.deadline import DEADLINE_S
+from support.killing import STORING, World
 from support.steps import chat
 
 Point = Callable[[World], None]

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from support.deadline import DEADLINE_S
 from support.world import KEY
-
-START_S = 30.0
-LOG_S = 60.0
 
 
 def free_port() -> int:
@@ -47,7 +45,7 @@ def environment(base_url: str, data_dir: Path, **changes: Any) -> dict[str, str]
 
 
 def wait_ready(
-    url: str, process: subprocess.Popen[Any], log: Path, within_s: float = START_S
+    url: str, process: subprocess.Popen[Any], log: Path, within_s: float = DEADLINE_S
 ) -> None:
     """Until the server of `process` says at /ready that it is; an error with its log if not."""
     deadline = time.monotonic() + within_s
@@ -81,7 +79,7 @@ class ServerProcess:
 
     def until_logged(self, event: str, times: int = 1) -> None:
         """Until the server's log has so many lines of this event."""
-        deadline = time.monotonic() + LOG_S
+        deadline = time.monotonic() + DEADLINE_S
         while self.log.read_text().count(f" {event} ") < times:
             assert time.monotonic() < deadline, f"no {event}:\n{self.log.read_text()}"
             time.sleep(0.05)
@@ -97,7 +95,7 @@ class ServerProcess:
     def terminate(self) -> int:
         """SIGTERM; its exit code."""
         self._process.terminate()
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=DEADLINE_S)
 
 
 @contextmanager

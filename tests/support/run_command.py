@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from support.deadline import DEADLINE_S
 from support.steps import chat
 
-RUN_S = 120.0
 COMMAND = (sys.executable, "-m", "openaibatching", "run")
 
 
@@ -73,7 +73,7 @@ class Run:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Until the condition holds, which it must do while the run goes on."""
-        deadline = time.monotonic() + RUN_S
+        deadline = time.monotonic() + DEADLINE_S
         while not condition():
             ended = self.process.poll() is not None
             if ended or time.monotonic() > deadline:
@@ -84,7 +84,7 @@ class Run:
     def end(self) -> tuple[int, str, str]:
         """Its exit code, and what it said on stdout and stderr, once it has ended."""
         try:
-            out, err = self.process.communicate(timeout=RUN_S)
+            out, err = self.process.communicate(timeout=DEADLINE_S)
         finally:
             self.process.kill()
         return self.process.returncode, out, err

@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Sequence
 
+from support.deadline import DEADLINE_S
+
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-DRAWN_S = 60.0
 
 
 class Terminal:
@@ -45,7 +46,7 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Until this was drawn."""
-        deadline = time.monotonic() + DRAWN_S
+        deadline = time.monotonic() + DEADLINE_S
         while text not in self.text():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
@@ -55,7 +56,7 @@ class Terminal:
     def end(self) -> int:
         """Its exit code, once it has ended."""
         try:
-            code = self.process.wait(timeout=DRAWN_S)
+            code = self.process.wait(timeout=DEADLINE_S)
         finally:
             self.process.kill()
             self._reading.join()

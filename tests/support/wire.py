@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from openaibatching.server.service import Service
-from support.world import DEADLINE_S
+from support.deadline import DEADLINE_S
 
 HEAD_BYTES_MAX = 65_536
 

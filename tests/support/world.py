@@ -15,9 +15,9 @@ import openai
 
 from openaibatching.server.config import DEFAULT_TENANT, Settings, load
 from openaibatching.server.service import Service, listen
+from support.deadline import DEADLINE_S
 
 KEY = "key-of-the-tests"
-DEADLINE_S = 30.0
 # Reading the system's certificates takes longer than most tests, and few need them.
 TLS = ssl.create_default_context()
 
@@ -60,7 +60,7 @@ def http(service: Service, key: str | None = KEY, **options: Any) -> httpx2.Asyn
     """A plain HTTP client that presents the key."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     options.setdefault("verify", TLS)
-    return httpx2.AsyncClient(base_url=service.url, headers=headers, timeout=60, **options)
+    return httpx2.AsyncClient(base_url=service.url, headers=headers, timeout=DEADLINE_S, **options)
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
