@@ -27,9 +27,9 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "decisions without I/O",
         True,
         (
-            "body_text canonical schemas usage prices call tokens image_tokens lone limit_text "
-            "lines bulk_lines evidence reasons shapes results refusal replies metrics openapi "
-            "openapi_parts openapi_replies openapi_reports receipts ceiling forecast key_text "
+            "body_text structure canonical schemas usage prices call tokens image_tokens lone "
+            "limit_text lines bulk_lines evidence reasons shapes results refusal replies metrics "
+            "openapi openapi_parts openapi_replies openapi_reports receipts ceiling forecast key_text "
             "key_memory words summary charts tales render"
         ),
     ),

@@ -128,6 +128,16 @@ async def test_time_that_is_up_ends_any_order_too(quiet: Door) -> None:
     assert {each["response"]["status_code"] for each in output} == {202}
 
 
+async def test_a_line_with_too_much_structure_is_refused_alone(quiet: Door) -> None:
+    before = quiet.rows("default")
+    many = {"model": "m", "input": [1] * 1_000_001}
+    text = chat("bulk of marks " + "[],{}:" * 200_000)
+    output = await post(quiet, line("many", many, EMBEDDINGS), line("text", text))
+    assert code(output[0]) == (400, "invalid_json")
+    assert output[1]["response"]["status_code"] == 202
+    assert quiet.rows("default") == before + 1
+
+
 async def test_two_lines_with_one_body_are_one_request(quiet: Door) -> None:
     before = quiet.rows("default")
     output = await post(quiet, *(line(f"c{n}", chat("bulk the same")) for n in range(600)))
