@@ -10,6 +10,9 @@ import pytest
 
 from openaibatching.server import reports
 from openaibatching.server.context import Context
+from openaibatching.server.form import form_one
+from openaibatching.server.submit import create_one, upload_one
+from openaibatching.server.watch import watch_one
 from openaibatching.simulator import Faults
 from support.postgres import ONE_KIND
 from support.steps import answer, chat, drive, look, openai_of, put, said, turn
@@ -43,6 +46,38 @@ async def test_an_expired_batch_that_counts_nothing_and_charges_is_waited_for(
         await drive(ctx, clock, 60)
         assert {(r.state, r.attempts) for r in await look(ctx, requests)} == {("completed", 1)}
         assert set(simulator.ledger.counts().values()) == {1}
+
+
+async def test_usage_that_comes_after_the_end_is_evidence_too(ctx: Context, clock: Clock) -> None:
+    ctx.settings = ctx.settings.model_copy(update={"batch_poll_s": 30.0})
+    faults = Faults(
+        missing_fields=1.0, expires_done=1.0, late_file_ids=1.0, late_file_ids_s=5 * HOUR_S
+    )
+    async with openai_of(ctx, clock, lag=60.0, faults=faults) as simulator:
+        requests = await put(ctx, *(chat(f"late usage {n}") for n in range(5)))
+        await turn(ctx, clock, rounds=10, round_s=30.0)
+        for batch in simulator.engine.store.batches():
+            batch.sparse = False  # it tells its usage now
+        await drive(ctx, clock, 60)
+        assert {(r.state, r.attempts) for r in await look(ctx, requests)} == {("completed", 1)}
+        assert set(simulator.ledger.counts().values()) == {1}
+
+
+async def test_a_file_that_is_gone_is_asked_for_by_the_name_that_openai_has_now(
+    ctx: Context, clock: Clock
+) -> None:
+    async with openai_of(ctx, clock, lag=60.0) as simulator:
+        requests = await put(ctx, chat("by another name"))
+        for step in (form_one, upload_one, create_one, watch_one):
+            clock.advance(HOUR_S)
+            assert await step(ctx)
+        (batch,) = simulator.engine.store.batches()
+        file = simulator.engine.store._files.pop(str(batch.output_file_id))
+        file.id = batch.output_file_id = "file-renamed"
+        simulator.engine.store.add_file(file)
+        await drive(ctx, clock)
+        assert {(r.state, r.attempts) for r in await look(ctx, requests)} == {("completed", 1)}
+        assert simulator.requests.count("GET /files/{id}/content") == 2
 
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(expires_done=1.0)], ids=["done", "expired"])

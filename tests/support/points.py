@@ -244,6 +244,7 @@ POINTS = SENDING | ANSWERING
 CALLING_OFF: dict[str, Point] = {
     "after the wish, before the create": after_the_wish_before_the_create,
     "after the wish, before OpenAI's cancel acts": at_the_cancel("before"),
+    "after OpenAI's cancel, before its reply": at_the_cancel("after"),
 }
 """Where not all calls are answered in the end: `stays_called_off` says what is right."""
 

@@ -23,7 +23,7 @@ from openaibatching.server.db import Connection
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.evidence import Read, Silence, Told
 from openaibatching.server.lines import Lines
-from openaibatching.server.model import OVERDUE, Batch, Result, Sent, Unanswered
+from openaibatching.server.model import OVERDUE, Batch, Result, Sent, Unanswered, token_columns
 
 log = journal.get()
 
@@ -42,7 +42,7 @@ async def collect_one(ctx: Context) -> bool:
         if batch is None:
             return False
         try:
-            if batch.downloads:
+            if batch.downloads or batch.tries:
                 batch = await _look_again(ctx, batch)
             read = await _read_files(ctx, batch)
         except UpstreamError as error:
@@ -251,12 +251,16 @@ async def _look_again(ctx: Context, batch: Batch) -> Batch:
         if error.status != 404:
             raise
         return batch  # it vanished: what was seen of it stays
+    # Usage that comes late is taken as long as no answer has been taken off it.
+    settled = batch.completed + batch.failed + batch.requeued + batch.cancelled
+    late = None if batch.charged or settled else seen.tokens
     known = replace(
         batch,
         output_file_id=seen.output_file_id or batch.output_file_id,
         error_file_id=seen.error_file_id or batch.error_file_id,
         upstream_completed=max(seen.completed, batch.upstream_completed),
         upstream_failed=max(seen.failed, batch.upstream_failed),
+        charged=batch.charged or (late is not None and late.input + late.output > 0),
     )
     async with ctx.database.transaction() as conn:
         await store.move_batch(
@@ -268,6 +272,7 @@ async def _look_again(ctx: Context, batch: Batch) -> Batch:
             error_file_id=known.error_file_id,
             completed=known.upstream_completed,
             failed=known.upstream_failed,
+            **token_columns(late),
         )
     return known
 

@@ -98,10 +98,15 @@ update batch set downloads = downloads + 1
 returning id;
 
 -- name: look_again
--- What OpenAI's batch object says now: file ids may come after the end, and its counts may grow.
+-- What OpenAI's batch object says now: file ids and usage may come after the end, and its counts may
+-- grow. Tokens that are null change nothing.
 update batch
    set output_file_id = %(output_file_id)s::text, error_file_id = %(error_file_id)s::text,
-       upstream_completed = %(completed)s::int, upstream_failed = %(failed)s::int
+       upstream_completed = %(completed)s::int, upstream_failed = %(failed)s::int,
+       input_tokens = coalesce(%(input_tokens)s::bigint, input_tokens),
+       cached_tokens = coalesce(%(cached_tokens)s::bigint, cached_tokens),
+       output_tokens = coalesce(%(output_tokens)s::bigint, output_tokens),
+       reasoning_tokens = coalesce(%(reasoning_tokens)s::bigint, reasoning_tokens)
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'ended'
 returning id;
