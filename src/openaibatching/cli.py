@@ -32,7 +32,7 @@ COMMANDS = {
     "status": Command("what waits and why, what is under way, what it cost", "commands.status"),
     "requests": Command("list, show, retry or cancel requests", "commands.requests"),
     "batches": Command("list or show batches", "commands.batches"),
-    "flush": Command("send what is queued without waiting for company", "commands.flush"),
+    "flush": Command("send what is queued now", "commands.flush"),
     "cost": Command("tokens, what was paid and what was saved", "commands.cost"),
     "keys": Command("make, list, rotate and revoke the keys of callers", "keys.command"),
     "simulate": Command("run OpenAI's side alone, for trying and testing", "simulator.command"),

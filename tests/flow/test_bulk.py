@@ -54,6 +54,15 @@ def code(output: dict[str, Any]) -> tuple[int, str]:
     return output["response"]["status_code"], output["response"]["body"]["error"]["code"]
 
 
+async def test_a_json_array_is_named_as_what_it_is(quiet: Door) -> None:
+    array = json.dumps([line("a", chat("in an array")), line("b", chat("and so"))], indent=1)
+    first, *_ = await post(quiet, b" " + array.encode())
+    assert code(first) == (400, "invalid_json")
+    assert first["response"]["body"]["error"]["message"] == (
+        "A JSON array is not JSON lines: send each of its objects as a line of its own."
+    )
+
+
 async def test_every_line_is_answered_as_the_single_call_in_the_order_of_the_input(
     quiet: Door,
 ) -> None:

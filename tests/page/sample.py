@@ -23,7 +23,7 @@ def group(**given: Any) -> Json:
     return {
         "endpoint": "/v1/responses", "model": "gpt-4o-mini", "requests": 1204,
         "requests_capped": False, "oldest_queued_at": NOW - 40, "reason": "lingering",
-        "until": NOW + 20, "detail": "It waits for company until its batch is sent.",
+        "until": NOW + 20, "detail": "It waits for other requests until its batch is sent.",
         "token_limit": None, **given,
     }  # fmt: skip
 

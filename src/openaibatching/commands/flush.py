@@ -1,4 +1,4 @@
-"""`openaibatching flush`: what is queued is sent now, without waiting for company."""
+"""`openaibatching flush`: what is queued is sent now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     """What the command takes."""
     made = command.parser(
         "flush",
-        "Send what this key's tenant has queued without waiting for company (BATCH_LINGER_S). "
+        "Send what this key's tenant has queued now, before BATCH_LINGER_S has passed. "
         "OpenAI's limits are kept all the same.",
     )
     command.asks(made, flush)

@@ -49,6 +49,10 @@ def read_line(
     try:
         if line is None:
             raise _too_large(settings)
+        if line.lstrip()[:1] == b"[":
+            raise errors.InvalidJson(
+                "A JSON array is not JSON lines: send each of its objects as a line of its own."
+            )
         value = canonical.parse(line, canonical.DEPTH_MAX + 1)  # the body has as many as alone
         if not isinstance(value, dict):
             raise errors.InvalidJson("The line must be a JSON object.")

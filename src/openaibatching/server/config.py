@@ -88,7 +88,7 @@ class Settings(DatabaseSettings):
     ssl_certfile: Path | None = Field(default=None, description="TLS certificate chain (PEM)")
     ssl_keyfile: Path | None = Field(default=None, description="TLS private key (PEM)")
     batch_linger_s: Seconds = Field(
-        default=60, description="how long the oldest queued request waits for company"
+        default=60, description="how long the oldest queued request waits for others"
     )
     batch_requests_max: int = Field(
         default=50_000, ge=1, le=UPSTREAM_LINES_MAX, description="requests in a full batch"

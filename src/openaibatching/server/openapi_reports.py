@@ -39,7 +39,7 @@ def paths() -> Schema:
         "/v1/flush": {
             "post": _operation(
                 "flush",
-                "Send what the caller has queued without waiting for company (`BATCH_LINGER_S`).",
+                "Send what the caller has queued now, before `BATCH_LINGER_S` has passed.",
                 "Flush",
                 status="202",
             )

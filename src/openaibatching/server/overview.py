@@ -129,7 +129,7 @@ async def events(door: Door, request: Request) -> dict[str, Any]:
 
 
 async def flush(door: Door, tenant: str) -> dict[str, Any]:
-    """Send what the tenant has queued without waiting for company. Raises DatabaseUnavailable."""
+    """Send what the tenant has queued now. Raises DatabaseUnavailable."""
     async with door.ctx.database.transaction() as conn:
         queued = (await reports.count_requests(conn, tenant)).get("queued", 0)
         await reports.wish_flush(conn, tenant)

@@ -210,7 +210,7 @@ async def list_events(conn: Connection, seq: int, limit: int) -> list[EventRow]:
 
 
 async def wish_flush(conn: Connection, tenant: str) -> None:
-    """Let what the tenant has queued wait for no more company."""
+    """Let what the tenant has queued wait for no more requests."""
     await execute(conn, "wish_flush", {"tenant": tenant})
 
 

@@ -101,7 +101,7 @@ def _why(
         return "token_limit", row.queued_at, said
     due = row.queued_at + pace.linger
     if due > now and not row.flushed:
-        return "lingering", due, "It waits for company until its batch is sent."
+        return "lingering", due, "It waits for other requests until its batch is sent."
     if not all(budget.sends for budget in pace.budgets):
         return "budget_at_openai", _first_end(forecast, now), (
             "What is at OpenAI may use up today's budget (BATCH_BUDGET_USD_DAY): it is sent when "

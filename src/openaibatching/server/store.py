@@ -148,8 +148,8 @@ async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
 @dataclass(frozen=True, slots=True)
 class Group:
     """An (endpoint, model) with queued requests. `queued_at` is that of the oldest one; `flushed`:
-    it shall not wait for company; `lone_at`: since when a request of the model may go that has to
-    go alone; `probing`: one request is tried at a time. What is estimated of it counts
+    it shall not wait for more requests; `lone_at`: since when a request of the model may go that
+    has to go alone; `probing`: one request is tried at a time. What is estimated of it counts
     `token_factor` times towards `token_limit`."""
 
     endpoint: str

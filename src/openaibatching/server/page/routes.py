@@ -41,7 +41,7 @@ FOR_EVER = {
 SAID = {
     "cancelled": "Cancelled. It is not sent; “Try again” puts it back in the queue.",
     "queued": "Queued again.",
-    "sent": "What is queued is sent now, without waiting for company.",
+    "sent": "What is queued is sent now.",
     "none_cancelled": "Nothing was cancelled: no such request is queued any more.",
     "stopping": "Stopping. Answers that OpenAI has are kept; no other request of it is sent again.",
     "batch_ended": "OpenAI has already ended this batch.",

@@ -56,7 +56,7 @@ class Summary:
 
 
 def summary(stats: Json, linger_s: float) -> Summary:
-    """What an operator has to know first. `linger_s`: how long a queue waits for company."""
+    """What an operator has to know first. `linger_s`: how long a queue waits for more requests."""
     troubles = _troubles(stats, linger_s)
     levels = {trouble.level for trouble in troubles}
     level = next((level for level in ("bad", "warn") if level in levels), "good")

@@ -293,7 +293,7 @@ create table failure (
 );
 create index failure_by_hour on failure (hour);
 
--- A tenant's wish that what is queued by now waits for no more company.
+-- A tenant's wish that what is queued by now waits for no more requests.
 create table flush (
   tenant  text primary key,
   at      timestamptz not null
