@@ -30,7 +30,8 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
             "body_text structure canonical schemas usage prices call tokens image_tokens lone "
             "limit_text lines bulk_lines evidence reasons shapes results refusal replies metrics "
             "openapi openapi_parts openapi_replies openapi_reports receipts ceiling forecast "
-            "key_text key_memory words summary charts tales render"
+            "key_text key_memory words summary charts tales render "
+            "holder open_calls"
         ),
     ),
     (

@@ -19,6 +19,7 @@ from openaibatching.server.budget import Budget
 from openaibatching.server.bulk import LINES_AT_ONCE
 from openaibatching.server.model import ID_PREFIX
 from openaibatching.server.model_list import ModelList
+from openaibatching.server.open_calls import OpenCall
 from openaibatching.server.roll import Roll
 from openaibatching.server.turns import SMALLER, Turns
 from support.door import WAIT, Door, refused
@@ -343,7 +344,7 @@ async def test_after_a_single_call_answers_are_stored_and_given_out_when_it_is_t
     roll = Roll(lively.service.settings.spool_dir)
     roll.write([answered])
     async with turns.take():
-        giving = asyncio.ensure_future(anext(bulk_out.in_order(door, roll, 0.0)))
+        giving = asyncio.ensure_future(anext(bulk_out.in_order(door, roll, 0.0, OpenCall())))
         await until(partial(somebody_waits, turns))
         assert not giving.done()
     assert json.loads(await giving)["response"]["status_code"] == 200
@@ -364,7 +365,7 @@ async def test_a_long_reply_that_waits_for_nothing_lets_others_have_their_turns(
             others += 1
 
     waiting = asyncio.create_task(other())
-    async for _ in bulk_out.in_order(door, roll, 0.0):
+    async for _ in bulk_out.in_order(door, roll, 0.0, OpenCall()):
         portions += 1
     waiting.cancel()
     assert portions >= 2000 / bulk_out.READ_AT_ONCE

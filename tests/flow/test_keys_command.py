@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from openaibatching.cli import main
@@ -36,8 +37,8 @@ def test_a_key_is_shown_once_and_alone_on_stdout(keys: KeysCommand) -> None:
     header, row = keys("list").splitlines()
     assert header.split("\t")[:3] == ["id", "name", "tenant"]
     shown = row.split("\t")
-    assert shown[1:4] == ["ci", "default", f"{key[:7]}…"]
-    assert shown[5:] == ["never", "active"]
+    assert shown[1:5] == ["ci", "default", "submit", f"{key[:7]}…"]
+    assert shown[6:] == ["never", "active"]
     assert key not in row
 
 
@@ -50,6 +51,31 @@ def test_scripts_get_json(keys: KeysCommand) -> None:
     assert turned["tenant"] == "team"
     assert json.loads(keys("revoke", turned["id"], "--json"))["state"] == "revoked"
     assert [key["state"] for key in json.loads(keys("list", "--json"))] == ["ending", "revoked"]
+
+
+def test_a_key_has_a_scope_and_an_end_and_its_successor_has_the_same(keys: KeysCommand) -> None:
+    keys.create("graph", "--scope", "read", "--expires", "90d")
+    assert "scope read, until 2" in keys.said
+    keys("rotate", "graph")
+    old, new = keys.listed("graph")
+    assert (old["scope"], new["scope"]) == ("read", "read")
+    for key in (old, new):
+        assert key["expires_at"] - key["created_at"] == 90 * 86_400
+    keys("rotate", "graph", "--expires", "2h")
+    newest = keys.listed("graph")[-1]
+    assert newest["expires_at"] - newest["created_at"] == 7200
+    assert keys("list").splitlines()[-1].split("\t")[-1].startswith("ends 2")
+
+
+def test_an_expired_key_is_listed_as_expired_and_cannot_be_revoked(
+    keys: KeysCommand, database_url: str
+) -> None:
+    keys.create("short", "--expires", "1h")
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("update openaibatching.api_key set expires_at = now() - interval '1 min'")
+    assert [key["state"] for key in keys.listed("short")] == ["expired"]
+    keys("revoke", "short", code=1)
+    assert "has ended already" in keys.said
 
 
 def test_a_terminal_gets_a_table(keys: KeysCommand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +132,8 @@ def test_a_key_that_is_not_there_or_not_any_more_is_said_in_one_line(keys: KeysC
         ("create", "x", "--tenant", ""),
         ("create", "x", "--tenant", "a b"),
         ("create", "x", "--tenant", "a" * 65),
+        ("create", "x", "--scope", "all"),
+        *(("create", "x", "--expires", text) for text in ("90", "0d", "-1d", "d", "1y", "4000d")),
         ("rotate", "x", "--overlap-hours", "-1"),
         ("rotate", "x", "--overlap-hours", "nan"),
         ("rotate", "x", "--overlap-hours", "soon"),

@@ -23,11 +23,16 @@ def keyring(*keys: str) -> Keyring:
     return Keyring({f"tenant{n}": key for n, key in enumerate(keys, 1)}, Database(NOWHERE))
 
 
+async def tenant_of(ring: Keyring, key: str) -> str | None:
+    holder = await ring.holder(key)
+    return holder.tenant if holder else None
+
+
 async def test_a_keyring_knows_its_keys_and_no_other() -> None:
     ring = keyring("one", "two")
-    assert (await ring.tenant("one"), await ring.tenant("two")) == ("tenant1", "tenant2")
+    assert (await tenant_of(ring, "one"), await tenant_of(ring, "two")) == ("tenant1", "tenant2")
     for wrong in ("", "three", "on", "onee", "ONE", "tenant1", "\xff", "\ud800"):
-        assert await ring.tenant(wrong) is None
+        assert await tenant_of(ring, wrong) is None
 
 
 @pytest.mark.parametrize("key", ["key1", "key3", "key9", "k", "", "x" * 9999])
@@ -42,7 +47,7 @@ async def test_a_key_is_compared_whole_and_with_every_one_whichever_is_right(
         return a == b
 
     monkeypatch.setattr(hmac, "compare_digest", constant_time)
-    assert await ring.tenant(key) == (f"tenant{key[3]}" if key in ("key1", "key3") else None)
+    assert await tenant_of(ring, key) == (f"tenant{key[3]}" if key in ("key1", "key3") else None)
     assert compared == [(32, 32)] * 3
 
 
@@ -66,9 +71,9 @@ async def test_in_doubt_a_stored_key_is_neither_good_nor_wrong_without_the_datab
     monkeypatch.setattr("openaibatching.server.keyring.OUTAGE_S_MAX", 0.0)
     ring = keyring("one")
     with pytest.raises(DatabaseUnavailable):
-        await ring.tenant(key_text.new_key())
-    assert await ring.tenant("one") == "tenant1"
-    assert await ring.tenant("two") is None
+        await tenant_of(ring, key_text.new_key())
+    assert await tenant_of(ring, "one") == "tenant1"
+    assert await tenant_of(ring, "two") is None
 
 
 async def test_a_stored_key_is_known_by_memory_alone() -> None:
@@ -76,8 +81,8 @@ async def test_a_stored_key_is_known_by_memory_alone() -> None:
     memory.changed()
     memory.learn([known(key)], time.monotonic(), memory.changes)
     ring = Keyring({}, Database(NOWHERE), memory)
-    assert await ring.tenant(key) == "tenant"
-    assert await ring.tenant(key_text.new_key()) is None
+    assert await tenant_of(ring, key) == "tenant"
+    assert await tenant_of(ring, key_text.new_key()) is None
     assert len(memory.uses()) == 1
 
 
@@ -85,7 +90,7 @@ async def test_a_stored_key_is_known_by_memory_alone() -> None:
 
 
 def known(key: str, ends_in_s: float | None = None) -> KnownKey:
-    return KnownKey(uuid.uuid4(), "tenant", key_text.digest(key), ends_in_s)
+    return KnownKey(uuid.uuid4(), "tenant", "name", "submit", key_text.digest(key), ends_in_s)
 
 
 def mark(key: str) -> bytes:

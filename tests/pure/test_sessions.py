@@ -71,7 +71,7 @@ async def test_a_session_ends_with_its_key_and_with_any_other_of_the_environment
 
 async def test_a_session_of_a_stored_key_ends_when_the_key_is_revoked() -> None:
     key = key_text.new_key()
-    stored = KnownKey(uuid.uuid4(), "gamma", key_text.digest(key), ends_in_s=None)
+    stored = KnownKey(uuid.uuid4(), "gamma", "n", "submit", key_text.digest(key), ends_in_s=None)
     made = await sessions.issue(keyring(KEYS, stored), key, NOW)
     assert made
     assert await sessions.tenant(keyring(KEYS, stored), made, NOW) == "gamma"

@@ -52,8 +52,10 @@ def refuse(shown: str, status: int, reason: str) -> NoReturn:
     told = f"{status} {reason}"
     if status >= 500 or status in TOO_BUSY:
         raise Away(f"{shown} answers {told}")
-    if status in OF_THE_KEY:
+    if status == 401:
         raise CannotRun(f"{shown} answers {told}: BATCH_SERVER_API_KEY is not a key of this server")
+    if status == 403:
+        raise CannotRun(f"{shown} answers {told}: the scope of BATCH_SERVER_API_KEY is too small")
     if status == 413:
         raise CannotRun(f"{shown} answers {told}: let larger bodies pass the proxy before it")
     raise CannotRun(f"{shown} is no batch server: it answers {told}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,7 @@ from openaibatching.server import config, db, embedded, keys
 from openaibatching.server.config import DEFAULT_TENANT, TENANT, DatabaseSettings
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import ConfigError, DatabaseUnavailable
+from openaibatching.server.holder import POWERS, SUBMIT
 from openaibatching.server.key_memory import StoredKey
 from openaibatching.server.key_text import new_key
 from openaibatching.server.service import database_url
@@ -27,6 +29,14 @@ from openaibatching.server.service import database_url
 DONE, NO_SUCH_KEY, CANNOT = 0, 1, 2
 NAME_CHARACTERS_MAX = 64
 OVERLAP_HOURS_MAX = 24 * 366
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+EXPIRES_S_MAX = 3660 * UNITS_S["d"]
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw])")
+SCOPES = (
+    "submit: makes, reads, cancels and retries its tenant's requests; read: only reads them; "
+    "metrics: only reads /metrics, of all tenants; admin: as submit, and reads the reports of all "
+    f"tenants [{SUBMIT}]"
+)
 
 
 class NotThatKey(Exception):
@@ -75,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
         "--tenant", type=_tenant, default=DEFAULT_TENANT,
         help=f"whose requests it sees and makes [{DEFAULT_TENANT}]",
     )  # fmt: skip
+    create.add_argument("--scope", choices=list(POWERS), default=SUBMIT, help=SCOPES)
+    _expires(create, "it ends by itself after so long [never]")
     _action(actions, "list", _list, shown.all_keys, "which keys there are, and when they were used")
     rotate = _action(
         actions, "rotate", _rotate, shown.made, "make a key in another's place, which then ends"
@@ -84,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "--overlap-hours", type=_hours, default=0.0, metavar="H",
         help="for how long the old one goes on working [0]",
     )  # fmt: skip
+    _expires(rotate, "the new key ends by itself after so long [as the old one]")
     _which(_action(actions, "revoke", _revoke, shown.revoked, "end a key, at once"))
     return made
 
@@ -106,6 +119,10 @@ def _which(action: argparse.ArgumentParser) -> None:
     action.add_argument("which", metavar="ID-or-NAME", help="as `openaibatching keys list` says")
 
 
+def _expires(action: argparse.ArgumentParser, told: str) -> None:
+    action.add_argument("--expires", type=_duration, metavar="90d", help=f"{told}; s, m, h, d or w")
+
+
 def _name(text: str) -> str:
     if not (1 <= len(text) <= NAME_CHARACTERS_MAX and text.isprintable() and text.strip() == text):
         raise argparse.ArgumentTypeError(
@@ -118,6 +135,17 @@ def _tenant(text: str) -> str:
     if not TENANT.fullmatch(text):
         raise argparse.ArgumentTypeError("a tenant has 1 to 64 letters, digits, '.', '_' and '-'")
     return text
+
+
+def _duration(text: str) -> float:
+    """Seconds of `90d`."""
+    found = _DURATION.fullmatch(text)
+    seconds = float(found[1]) * UNITS_S[found[2]] if found else 0.0
+    if not 0 < seconds <= EXPIRES_S_MAX:
+        raise argparse.ArgumentTypeError(
+            "a duration is a number and one of s, m, h, d and w: 90d; at most 3660d"
+        )
+    return seconds
 
 
 def _hours(text: str) -> float:
@@ -149,12 +177,14 @@ async def _with_database(settings: DatabaseSettings, options: argparse.Namespace
 
 
 async def _create(conn: Connection, options: argparse.Namespace) -> Made:
-    return await _make(conn, options.name, options.tenant)
+    return await _make(conn, options.name, options.tenant, options.scope, options.expires)
 
 
-async def _make(conn: Connection, name: str, tenant: str) -> Made:
+async def _make(
+    conn: Connection, name: str, tenant: str, scope: str, expires_in_s: float | None
+) -> Made:
     key = new_key()
-    return Made(key, await keys.create_key(conn, name, tenant, key))
+    return Made(key, await keys.create_key(conn, name, tenant, key, scope, expires_in_s))
 
 
 async def _list(conn: Connection, _options: argparse.Namespace) -> list[StoredKey]:
@@ -164,7 +194,10 @@ async def _list(conn: Connection, _options: argparse.Namespace) -> list[StoredKe
 async def _rotate(conn: Connection, options: argparse.Namespace) -> Made:
     old = choose(await keys.list_keys(conn), options.which, {"active"})
     await _end(conn, old, options.overlap_hours * 3600)
-    return await _make(conn, old.name, old.tenant)
+    expires_in_s: float | None = options.expires
+    if expires_in_s is None and old.expires_at is not None:
+        expires_in_s = (old.expires_at - old.created_at).total_seconds()
+    return await _make(conn, old.name, old.tenant, old.scope, expires_in_s)
 
 
 async def _revoke(conn: Connection, options: argparse.Namespace) -> StoredKey:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from openaibatching.server.key_memory import StoredKey
 
-COLUMNS = ("id", "name", "tenant", "key", "created (UTC)", "last used (UTC)", "state")
+COLUMNS = ("id", "name", "tenant", "scope", "key", "created (UTC)", "last used (UTC)", "state")
 
 
 class Made(NamedTuple):
@@ -27,9 +27,10 @@ def made(new: Made, *, as_json: bool) -> None:
         return
     print(new.key, flush=True)  # before the words, where both go to one place
     stored = new.stored
+    until = f", until {_minute(stored.expires_at)} UTC" if stored.expires_at else ""
     print(
-        f"The key '{stored.name}' of tenant '{stored.tenant}', id {stored.id}. It is not shown "
-        "again: keep it now.",
+        f"The key '{stored.name}' of tenant '{stored.tenant}', scope {stored.scope}{until}, "
+        f"id {stored.id}. It is not shown again: keep it now.",
         file=sys.stderr,
     )
 
@@ -39,7 +40,7 @@ def revoked(ended: StoredKey, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_described(ended), indent=2))
         return
-    print(f"The key '{ended.name}' ({ended.id}) works no more.", file=sys.stderr)
+    print(f"Key '{ended.name}' ({ended.id}) revoked.", file=sys.stderr)
 
 
 def all_keys(there: Sequence[StoredKey], *, as_json: bool) -> None:
@@ -68,10 +69,11 @@ def _show_table(rows: Sequence[Sequence[str]]) -> None:
 
 def _row(key: StoredKey) -> tuple[str, ...]:
     state = key.state
-    if state != "active":
-        state = f"{'revoked' if key.ended else 'ends'} {_minute(key.revoked_at)}"
+    if key.ends_at is not None:
+        state = f"{state if key.ended else 'ends'} {_minute(key.ends_at)}"
     used = _minute(key.last_used_at) if key.last_used_at else "never"
-    return (str(key.id), key.name, key.tenant, key.hint, _minute(key.created_at), used, state)
+    made = _minute(key.created_at)
+    return (str(key.id), key.name, key.tenant, key.scope, key.hint, made, used, state)
 
 
 def _minute(at: datetime | None) -> str:
@@ -83,10 +85,12 @@ def _described(key: StoredKey) -> dict[str, Any]:
         "id": str(key.id),
         "name": key.name,
         "tenant": key.tenant,
+        "scope": key.scope,
         "hint": key.hint,
         "state": key.state,
         "created_at": _seconds(key.created_at),
         "last_used_at": _seconds(key.last_used_at),
+        "expires_at": _seconds(key.expires_at),
         "revoked_at": _seconds(key.revoked_at),
     }
 

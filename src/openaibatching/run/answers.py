@@ -25,8 +25,9 @@ _STATUS_BYTES_MAX = 2048
 START = b'{"id":'
 """Every output line begins like this, even one that was cut off."""
 
-AGAIN = (404, 408, 429)
-"""Refusals that say nothing about the line: 404 is a request that was deleted this very moment."""
+AGAIN = (401, 404, 408, 429)
+"""Refusals that say nothing about the line: 401 is a key that ended while the line was held, 404 a
+request that was deleted this very moment."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from openaibatching.server import (
 from openaibatching.server.call import read_call
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
+from openaibatching.server.holder import Power
 from openaibatching.server.model import REQUEST_STATES, Request, request_id
 from openaibatching.server.page import routes as page
 
@@ -48,6 +49,9 @@ WEBHOOK_BYTES_MAX = 65_536
 BODY_BYTES_INLINE = 65_536
 """A larger body is understood in a thread: it takes milliseconds that all callers would wait. Of
 one that is nothing but brackets, this much takes 13."""
+
+READING = ("GET", "HEAD")
+"""The methods that change nothing."""
 
 Handler = Callable[[Door, HttpRequest], Awaitable[Response]]
 
@@ -79,7 +83,10 @@ async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
     """The request's reply, held back as long as the caller prefers to wait."""
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
     if wait is not None and not request.finished:
-        request = await door.deliverer.wait(request.id, wait) or await _reread(door, request)
+        held = door.keyring.open_call(await incoming.holder(http, door.keyring))
+        request = await door.deliverer.wait(request.id, wait, held) or await _reread(door, request)
+        if held.key_ended:
+            raise errors.InvalidApiKey
     if request.answer_left_out:
         request = await _reread(door, request)
     door.answers_read.note(request)
@@ -195,7 +202,8 @@ async def ready(door: Door, _http: HttpRequest) -> Response:
 
 async def read_metrics(door: Door, http: HttpRequest) -> Response:
     """GET /metrics: Prometheus text."""
-    await incoming.tenant(http, door.keyring)
+    holder = await incoming.holder(http, door.keyring)
+    incoming.require(holder, Power.ALL_METRICS, Power.READ)
 
     async def look(conn: Connection) -> metrics.Look:
         spending, failures = await door.totals.read(conn)
@@ -355,9 +363,13 @@ async def _handled(door: Door, http: HttpRequest, handler: Handler) -> Response:
 
 
 async def _check_key(door: Door, http: HttpRequest) -> None:
-    """The first thing to happen: without a good key nobody learns which paths there are."""
+    """The first thing to happen: without a good key nobody learns which paths there are.
+
+    A call that is no GET changes something, so a key that only reads may not make it.
+    """
     try:
-        await incoming.tenant(http, door.keyring)
+        holder = await incoming.holder(http, door.keyring)
+        incoming.require(holder, Power.READ if http.method in READING else Power.SUBMIT)
     except errors.Refusal:
         await incoming.drain(http)
         raise

@@ -25,6 +25,7 @@ from openaibatching.server.bulk_lines import MEDIA_TYPES, Entry
 from openaibatching.server.door import Door
 from openaibatching.server.lines import Lines
 from openaibatching.server.model import Call, Request
+from openaibatching.server.open_calls import OpenCall
 from openaibatching.server.roll import Roll
 
 LINES_AT_ONCE = 256
@@ -39,19 +40,21 @@ ReadLine = Callable[[bytes | None], tuple[Entry, Call | None]]
 
 async def post_requests(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests: batch input lines in, batch output lines out."""
-    tenant = await incoming.tenant(http, door.keyring)
+    holder = await incoming.holder(http, door.keyring)
     await incoming.check_media(http, *MEDIA_TYPES)
     try:
         first_body = incoming.first_body(http)
     except errors.Refusal:
         await incoming.drain(http)
         raise
-    read = partial(bulk_lines.read_line, door.ctx.settings, tenant, first_body=first_body)
+    read = partial(bulk_lines.read_line, door.ctx.settings, holder.tenant, first_body=first_body)
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
     unordered = wait is not None and incoming.preference(http, "order") == "finished"
     roll = Roll(door.ctx.settings.spool_dir)
+    open_call = door.keyring.open_call(holder)
+    open_call.on_end(door.deliverer.tell)
     try:
-        await _take_in(door, http, read, roll, waits=bool(wait))
+        await _take_in(door, http, read, _Storing(door, roll, open_call, waits=bool(wait)))
     except BaseException:
         roll.close()
         raise
@@ -60,21 +63,18 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
         headers["Preference-Applied"] = "wait, order=finished" if unordered else "wait"
     give_out = bulk_out.as_they_finish if unordered else bulk_out.in_order
     return StreamingResponse(
-        give_out(door, roll, wait or 0.0, modes.of(http.scope)),
+        give_out(door, roll, wait or 0.0, open_call, modes.of(http.scope)),
         headers=headers,
         media_type=MEDIA_TYPES[0],
     )
 
 
-async def _take_in(
-    door: Door, http: HttpRequest, read_line: ReadLine, roll: Roll, waits: bool
-) -> None:
+async def _take_in(door: Door, http: HttpRequest, read_line: ReadLine, storing: _Storing) -> None:
     """Store every call of the body, and note on the roll what each line is to be answered.
 
-    Raises DatabaseUnavailable when the body has come to its end, because a caller that is still
-    sending does not read; what was stored by then stays so.
+    Raises DatabaseUnavailable, or InvalidApiKey if the key has ended, when the body has come to its
+    end, because a caller that is still sending does not read; what was stored by then stays so.
     """
-    storing = _Storing(door, roll, waits)
     traceparent = door.traceparent(http)
     failure: errors.Refusal | None = None
     try:
@@ -102,14 +102,16 @@ async def _take_in(
 class _Storing:
     """The portions that are on their way to the database, the oldest first."""
 
-    def __init__(self, door: Door, roll: Roll, waits: bool) -> None:
-        self._door, self._roll, self._waits = door, roll, waits
+    def __init__(self, door: Door, roll: Roll, call: OpenCall, *, waits: bool) -> None:
+        self._door, self._roll, self._call, self._waits = door, roll, call, waits
         self._tasks: deque[tuple[list[Entry], asyncio.Task[dict[uuid.UUID, Request]]]] = deque()
 
     async def add(self, read: Sequence[tuple[Entry, Call | None]]) -> None:
         """Store these calls in their turn. Raises what storing earlier ones raised."""
         while len(self._tasks) >= COMMITS_AT_ONCE:
             await self._note_oldest()
+        if self._call.key_ended:
+            raise errors.InvalidApiKey
         calls = [call for _, call in read if call is not None]
         entries = [entry for entry, _ in read]
         calls, refused = await self._door.admit(calls)

@@ -14,6 +14,7 @@ from openaibatching.server.bulk_lines import Entry
 from openaibatching.server.door import Door
 from openaibatching.server.model import Request
 from openaibatching.server.modes import Mode
+from openaibatching.server.open_calls import OpenCall
 from openaibatching.server.roll import Roll
 
 WINDOW_LINES = 20_000
@@ -22,14 +23,14 @@ READ_AT_ONCE = 256
 
 
 async def in_order(
-    door: Door, roll: Roll, wait: float, mode: Mode = Mode.EMPTY
+    door: Door, roll: Roll, wait: float, call: OpenCall, mode: Mode = Mode.EMPTY
 ) -> AsyncIterator[bytes]:
     """The output lines, a portion at a time, each when it has finished or time is up."""
     deadline = _now() + wait
-    reader = _Reader(door, mode)
+    reader = _Reader(door, mode, call)
     try:
         for entries in roll.read():
-            async for _ in door.deliverer.finished_of(_ids(entries), deadline):
+            async for _ in door.deliverer.finished_of(_ids(entries), deadline, call):
                 pass
             async for lines in reader.answer(entries):
                 yield lines
@@ -38,11 +39,11 @@ async def in_order(
 
 
 async def as_they_finish(
-    door: Door, roll: Roll, wait: float, mode: Mode = Mode.EMPTY
+    door: Door, roll: Roll, wait: float, call: OpenCall, mode: Mode = Mode.EMPTY
 ) -> AsyncIterator[bytes]:
     """The output lines in whatever order their requests finish, and the others when time is up."""
     deadline = _now() + wait
-    reader = _Reader(door, mode)
+    reader = _Reader(door, mode, call)
     try:
         async for entries in _windows(roll):
             left: dict[uuid.UUID | None, list[Entry]] = {}
@@ -50,7 +51,7 @@ async def as_they_finish(
                 left.setdefault(entry.id, []).append(entry)
             async for lines in reader.answer(left.pop(None, [])):  # refused when they were read
                 yield lines
-            async for found in door.deliverer.finished_of(_ids_of(left), deadline):
+            async for found in door.deliverer.finished_of(_ids_of(left), deadline, call):
                 async for lines in reader.answer(e for id_ in found for e in left.pop(id_)):
                     yield lines
             async for lines in reader.answer(e for some in left.values() for e in some):
@@ -86,15 +87,19 @@ async def _windows(roll: Roll) -> AsyncIterator[list[Entry]]:
 class _Reader:
     """Reads what the entries are to be answered, a few hundred at a time."""
 
-    def __init__(self, door: Door, mode: Mode) -> None:
-        self._door, self._mode = door, mode
+    def __init__(self, door: Door, mode: Mode, call: OpenCall) -> None:
+        self._door, self._mode, self._call = door, mode, call
         self._turns = door.ctx.database.turns
         self._outage_s = OUTAGE_S_MAX
 
     async def answer(self, entries: Iterable[Entry]) -> AsyncIterator[bytes]:
-        """The output lines of these entries, in their order."""
+        """The output lines of these entries, in their order; refusals once the key has ended."""
         for portion in self._portions(entries):
             await asyncio.sleep(0)  # others have their turn, even if nothing has to be waited for
+            if self._call.key_ended:
+                ended = errors.InvalidApiKey()
+                yield b"".join(bulk_lines.refused(entry, ended) for entry in portion)
+                continue
             try:
                 by_id = await self._read(portion)
             except errors.DatabaseUnavailable as error:

@@ -16,6 +16,7 @@ from openaibatching.server import store
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.model import Request
+from openaibatching.server.open_calls import OpenCall
 
 LOOK_S, LOOK_AGAIN_S = 5.0, 0.25
 LOOKING_SHARE = 0.1
@@ -39,25 +40,28 @@ class Deliverer:
         """Some request has finished."""
         self._finished = True
         self._wake.set()
-        self._tell()
+        self.tell()
 
     def close(self) -> None:
         """Send every waiting caller home with what is known: the server stops."""
         self._closing = True
-        self._tell()
+        self.tell()
         for futures in self._waiting.values():
             for future in futures:
                 future.cancel()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake all who wait in `finished_of`: they look for what has changed."""
         self._news.set()
         self._news = asyncio.Event()
 
-    async def wait(self, id_: uuid.UUID, timeout: float) -> Request | None:
-        """The finished request, with its answer; None when `timeout` seconds pass first."""
+    async def wait(self, id_: uuid.UUID, timeout: float, call: OpenCall) -> Request | None:
+        """The finished request, with its answer; None when `timeout` seconds pass first, or when
+        the key of the call ends."""
         if self._closing or timeout <= 0:
             return None
         future: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
+        call.on_end(future.cancel)
         self._waiting[id_].add(future)
         # It may have finished between the caller's reading and this line.
         self._fresh.add(id_)
@@ -75,13 +79,13 @@ class Deliverer:
         return None if future.cancelled() else future.result()
 
     async def finished_of(
-        self, ids: Collection[uuid.UUID], deadline: float
+        self, ids: Collection[uuid.UUID], deadline: float, call: OpenCall
     ) -> AsyncIterator[list[uuid.UUID]]:
         """Those of `ids` that have finished, some at a time as they do; until all have, or until
-        `deadline` (the event loop's time), or until the server stops."""
+        `deadline` (the event loop's time), or until the server stops or the call's key ends."""
         loop = asyncio.get_running_loop()
         left = set(ids)
-        while left and not self._closing and loop.time() < deadline:
+        while left and not (self._closing or call.key_ended) and loop.time() < deadline:
             news = self._news  # taken before the look, so that nothing falls between the two
             looked_at = loop.time()
             found: list[uuid.UUID] = []

@@ -145,6 +145,16 @@ class InvalidApiKey(Refusal):
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
+class InsufficientScope(Refusal):
+    """The scope of this API key does not allow this."""
+
+    http_status = 403
+    code = "insufficient_scope"
+    headers: ClassVar[dict[str, str]] = {  # RFC 6750, 3.1
+        "WWW-Authenticate": 'Bearer error="insufficient_scope"'
+    }
+
+
 class NotFound(Refusal):
     """No such request."""
 

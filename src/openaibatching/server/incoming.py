@@ -11,6 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import Message
 
 from openaibatching.server import body_text, errors
+from openaibatching.server.holder import Holder, Power
 from openaibatching.server.keyring import Keyring
 
 BODY_IDLE_S = 30.0
@@ -20,7 +21,7 @@ DRAIN_BYTES_MAX = 64 * 1024 * 1024
 """How much of a refused body is still read, so that its sender gets to read the refusal."""
 ARRIVED = "openaibatching.arrived"
 """In the scope of a call whose body has arrived to its end (connections.py)."""
-_TENANT = "openaibatching.tenant"
+_HOLDER = "openaibatching.holder"
 
 LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 
@@ -30,20 +31,33 @@ _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a
 _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
 
 
-async def tenant(http: HttpRequest, keyring: Keyring) -> str:
-    """The tenant whose key is presented; the keyring is asked once for each call.
+async def holder(http: HttpRequest, keyring: Keyring) -> Holder:
+    """Who presents the key; the keyring is asked once for each call.
 
     Raises InvalidApiKey, or DatabaseUnavailable when only the database can tell (keyring.py).
     """
-    known: str | None = http.scope.get(_TENANT)
+    known: Holder | None = http.scope.get(_HOLDER)
     if known is not None:
         return known
     scheme, _, key = http.headers.get("authorization", "").partition(" ")
-    found = await keyring.tenant(key.strip()) if scheme.lower() == "bearer" and key else None
+    found = await keyring.holder(key.strip()) if scheme.lower() == "bearer" and key else None
     if found is None:
         raise errors.InvalidApiKey
-    http.scope[_TENANT] = found
+    http.scope[_HOLDER] = found
     return found
+
+
+async def tenant(http: HttpRequest, keyring: Keyring) -> str:
+    """The tenant whose key is presented. Raises as `holder`."""
+    return (await holder(http, keyring)).tenant
+
+
+def require(holder: Holder, *powers: Power) -> None:
+    """Raises InsufficientScope unless the key has one of these powers."""
+    if not any(map(holder.may, powers)):
+        raise errors.InsufficientScope(
+            f"This API key has the scope '{holder.scope}': it may not {powers[0].value}."
+        )
 
 
 def traceparent(http: HttpRequest) -> str | None:

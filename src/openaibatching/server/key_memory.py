@@ -18,32 +18,42 @@ from openaibatching.server.key_text import MARK_BYTES
 @dataclass(frozen=True, slots=True)
 class KnownKey:
     """A key of the database, as a server knows it. `ends_in_s` seconds after it was read it ends;
-    None: not that anybody knew."""
+    None: no end is known."""
 
     id: uuid.UUID
     tenant: str
+    name: str
+    scope: str
     digest: bytes
     ends_in_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key of the database, as people see it. `revoked_at` may lie ahead: it has `ended` after."""
+    """A key of the database, as people see it. It ends at `revoked_at`, which may lie ahead, or at
+    `expires_at`, whichever comes first, and has `ended` after."""
 
     id: uuid.UUID
     tenant: str
     name: str
+    scope: str
     hint: str
     created_at: datetime
     last_used_at: datetime | None
+    expires_at: datetime | None
     revoked_at: datetime | None
     ended: bool
 
     @property
+    def ends_at(self) -> datetime | None:
+        """When it ends or has ended; None: never."""
+        return min((at for at in (self.revoked_at, self.expires_at) if at), default=None)
+
+    @property
     def state(self) -> str:
-        """`active`, `ending` (at `revoked_at`) or `revoked`."""
+        """`active`, `ending` (at `revoked_at`), `revoked` or `expired`."""
         if self.ended:
-            return "revoked"
+            return "revoked" if self.ends_at == self.revoked_at else "expired"
         return "active" if self.revoked_at is None else "ending"
 
 
@@ -88,6 +98,11 @@ class KeyMemory:
         """The remembered key whose digest begins so, unless it has ended."""
         key, end = self._keys.get(mark, (None, 0.0))
         return key if now < end else None
+
+    def end_of(self, mark: bytes) -> float | None:
+        """When the remembered key ends, of the same clock; None for one that is not remembered."""
+        _, end = self._keys.get(mark, (None, None))
+        return end
 
     def note_use(self, id_: uuid.UUID, now: float) -> None:
         """The key is used."""

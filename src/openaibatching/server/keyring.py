@@ -12,16 +12,17 @@ import asyncio
 import hashlib
 import hmac
 import time
-import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 
 from openaibatching.server import journal, key_text, keys
 from openaibatching.server.accept import OUTAGE_S_MAX
+from openaibatching.server.config import DEFAULT_TENANT
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
+from openaibatching.server.holder import OPERATOR, POWERS, SUBMIT, Holder
 from openaibatching.server.key_memory import KeyMemory, KnownKey
 from openaibatching.server.key_text import FORM, MARK_BYTES
+from openaibatching.server.open_calls import OpenCall, OpenCalls
 
 log = journal.get()
 
@@ -31,18 +32,8 @@ RETRY_S = 0.5
 CLOSE_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Whose a key is, the key's digest, and its id if it is one of the database."""
-
-    tenant: str
-    digest: bytes
-    id: uuid.UUID | None = None
-
-    @property
-    def mark(self) -> bytes:
-        """The beginning of the digest: it names the key, and is no secret."""
-        return self.digest[:MARK_BYTES]
+ENVIRONMENT = "BATCH_SERVER_API_KEY"
+"""The name of the keys that are configured."""
 
 
 class Keyring:
@@ -51,25 +42,23 @@ class Keyring:
     def __init__(
         self, server_keys: dict[str, str], database: Database, memory: KeyMemory | None = None
     ) -> None:
+        powers = OPERATOR if server_keys.keys() == {DEFAULT_TENANT} else POWERS[SUBMIT]
         self._environment = [
-            Holder(tenant, key_text.digest(key)) for tenant, key in server_keys.items()
+            Holder(tenant, key_text.digest(key), ENVIRONMENT, powers=powers)
+            for tenant, key in server_keys.items()
         ]
         self._database = database
         self._memory = memory or KeyMemory()
         self._woken = asyncio.Event()
+        self._open = OpenCalls()
         digests = sorted(holder.digest for holder in self._environment)
         self._secret = hashlib.sha256(b"openaibatching sessions" + b"".join(digests)).digest()
 
-    async def tenant(self, key: str) -> str | None:
-        """The tenant of `key`, or None. Takes the same time for every wrong key.
+    async def holder(self, key: str) -> Holder | None:
+        """Who presents `key`, or None. Takes the same time for every wrong key.
 
         Raises DatabaseUnavailable when only the database can tell.
         """
-        holder = await self.holder(key)
-        return holder.tenant if holder else None
-
-    async def holder(self, key: str) -> Holder | None:
-        """As `tenant`, with the key's digest."""
         presented, found = key_text.digest(key), None
         for holder in self._environment:
             if hmac.compare_digest(holder.digest, presented):
@@ -82,12 +71,16 @@ class Keyring:
         return found
 
     async def holder_by_mark(self, mark: bytes) -> Holder | None:
-        """Whose key has a digest that begins so: a name that proves nothing. Raises as `tenant`."""
+        """Whose key has a digest that begins so: a name that proves nothing. Raises as `holder`."""
         for holder in self._environment:
             if holder.mark == mark:
                 return holder
         known = await self._known(mark)
         return _holder(known) if known else None
+
+    def open_call(self, holder: Holder) -> OpenCall:
+        """A call that may last, made with this key: it ends with the key."""
+        return self._open.open(holder.mark)
 
     def note_use(self, holder: Holder) -> None:
         """The key is used now: `run` writes it down."""
@@ -121,7 +114,7 @@ class Keyring:
         """Read the keys when they change, and write which were used, until cancelled."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(self._pause_s()):
                     await self._woken.wait()
             self._woken.clear()
             try:
@@ -144,6 +137,21 @@ class Keyring:
         async with self._database.statement() as conn:
             known = await keys.known_keys(conn)
         self._memory.learn(known, now, changes)
+        self._end_calls()
+
+    def _pause_s(self) -> float:
+        """Until the next look, or until the first key that has open calls ends by time."""
+        now = time.monotonic()
+        ends = [self._memory.end_of(mark) for mark in self._open.marks()]
+        return max(0.0, min([LOOK_S, *(end - now for end in ends if end is not None)]))
+
+    def _end_calls(self) -> None:
+        now, configured = time.monotonic(), {holder.mark for holder in self._environment}
+        self._open.end(
+            mark
+            for mark in self._open.marks()
+            if mark not in configured and self._memory.find(mark, now) is None
+        )
 
     async def _write_uses(self) -> None:
         if uses := self._memory.uses():
@@ -154,4 +162,5 @@ class Keyring:
 
 
 def _holder(known: KnownKey) -> Holder:
-    return Holder(known.tenant, known.digest, known.id)
+    powers = POWERS.get(known.scope, frozenset())
+    return Holder(known.tenant, known.digest, known.name, known.scope, powers, known.id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 from psycopg.rows import class_row
 
 from openaibatching.server.db import Connection, execute
+from openaibatching.server.holder import SUBMIT
 from openaibatching.server.key_memory import KnownKey, StoredKey
 from openaibatching.server.key_text import DIGEST_BYTES, digest, hint
 
@@ -29,9 +31,17 @@ async def note_uses(conn: Connection, agos_s: Mapping[uuid.UUID, float]) -> None
     await execute(conn, "note_uses", {"ids": list(agos_s), "agos_s": list(agos_s.values())})
 
 
-async def create_key(conn: Connection, name: str, tenant: str, key: str) -> StoredKey:
-    """Keep a new key, as its digest and its hint."""
-    params = {"tenant": tenant, "name": name, "hint": hint(key), "digest": digest(key)}
+async def create_key(
+    conn: Connection,
+    name: str,
+    tenant: str,
+    key: str,
+    scope: str = SUBMIT,
+    expires_in_s: float | None = None,
+) -> StoredKey:
+    """Keep a new key, as its digest and its hint. It ends in so many seconds; None: never."""
+    params: dict[str, Any] = {"tenant": tenant, "name": name, "scope": scope}
+    params |= {"hint": hint(key), "digest": digest(key), "expires_in_s": expires_in_s}
     cursor = await execute(conn, "create_key", params, class_row(StoredKey))
     made: StoredKey | None = await cursor.fetchone()
     assert made is not None

@@ -32,6 +32,8 @@ def refusals(*groups: Codes, or_failure: bool = False) -> Schema:
     for group in groups:
         for status, names in group.items():
             codes.setdefault(status, []).extend(names)
+    if "401" in codes:  # what needs a key needs one with the right scope
+        codes["403"] = ["insufficient_scope"]
     return {status: _refusal(status, names, or_failure) for status, names in codes.items()}
 
 

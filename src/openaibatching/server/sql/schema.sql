@@ -312,12 +312,18 @@ create table api_key (
   id            uuid primary key default gen_random_uuid(),
   tenant        text not null check (tenant ~ '^[A-Za-z0-9._-]{1,64}$'),
   name          text not null,
+  scope         text not null default 'submit' check (scope in ('submit', 'read', 'metrics', 'admin')),
   hint          text not null,                 -- its first characters, to tell it by
   digest        bytea not null unique check (octet_length(digest) = 32),
   created_at    timestamptz not null default now(),
   last_used_at  timestamptz,
+  expires_at    timestamptz,
   revoked_at    timestamptz                    -- may lie ahead: the old key of a rotated one
 );
+
+-- When a key ends or has ended; null: it does not.
+create function key_end(k api_key) returns timestamptz language sql immutable
+return least(k.revoked_at, k.expires_at);
 
 -- Whether a batch may be taken. A lease ends by time (its server is paused), or with the session in
 -- which its server holds an advisory lock on its own number (it was killed).
