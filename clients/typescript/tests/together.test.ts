@@ -274,6 +274,38 @@ test("a timeout is its own caller's alone", async () => {
   assert.ok(wire.count(BULK) > 0);
 });
 
+test("a bulk reply that is cut in the middle is asked for again", async () => {
+  await tenant.finish();
+  let cuts = 0;
+  const cutting: typeof fetch = async (url, init) => {
+    const reply = await wire.fetch(url as string, init);
+    if (cuts || !String(url).endsWith(BULK)) return reply;
+    cuts += 1;
+    const content = new Uint8Array(await reply.arrayBuffer());
+    const parts = [content.slice(0, content.length / 2)];
+    const half = new ReadableStream({
+      pull: (stream) =>
+        parts.length ? stream.enqueue(parts.pop()!) : stream.error(new Error("the way was cut")),
+    });
+    return new Response(half, reply);
+  };
+  const waiting = clientOf({ fetch: cutting }).withOptions({ wait: true });
+  assert.deepEqual(
+    said(await allOf(waiting, TEXTS)),
+    TEXTS.map((text) => `You said: ${text}`),
+  );
+  assert.equal(cuts, 1);
+  assert.equal(await tenant.requests(), CALLS);
+});
+
+test("a key alone names a call whose body changes, where the header says so", async () => {
+  const headers = { "Idempotency-Key": "of the day", "X-Batching-Body": "first" };
+  const [first, second] = await Promise.all(
+    ["it is 9:00", "it is 9:01"].map((text) => asking(together, text, { headers })),
+  );
+  assert.equal(first!.batching.id, second!.batching.id);
+});
+
 test("a refusal of the whole is every caller's", async () => {
   const client = clientOf({ batchServerApiKey: "wrong" });
   for (const error of await thrown([asking(client, "a"), asking(client, "b")])) {
