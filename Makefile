@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-main test-openai2 test-ts test-sdks test-dist image-test check docs picture bench soak fuzz
+.PHONY: help demo serve test test-main test-openai2 test-ts test-sdks test-dist image-test check docs picture bench soak attack fuzz
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -118,6 +118,11 @@ KINDS ?= days processes memory
 soak: .venv/dev ## SEEDS=n worlds of faults, KILLS=n and PAUSES=n at exact points, and the books
 	@cd tests && ../.venv/bin/python -m soak --seeds $(SEEDS) --first $(FIRST) --kinds $(KINDS)
 	@cd tests && ../.venv/bin/python -m soak.kills --kills $(KILLS) --pauses $(PAUSES) --first $(FIRST)
+
+SECONDS ?= 60
+
+attack: .venv/dev ## every attack at once for SECONDS=n, and what an honest caller noticed
+	@cd tests && ../.venv/bin/python -m attack --seconds $(SECONDS)
 
 CASES ?= 100
 SEED ?= 0

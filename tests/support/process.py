@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -45,23 +46,30 @@ def environment(base_url: str, data_dir: Path, **changes: Any) -> dict[str, str]
 
 
 def wait_ready(
-    url: str, process: subprocess.Popen[Any], log: Path, within_s: float = DEADLINE_S
+    url: str,
+    process: subprocess.Popen[Any],
+    log: Path,
+    within_s: float = DEADLINE_S,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Until the server of `process` says at /ready that it is; an error with its log if not."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urlopen(f"{url}/ready", timeout=5):
+        with contextlib.suppress(OSError), urlopen(f"{url}/ready", timeout=5, context=tls):
             return
         time.sleep(0.02)
     raise AssertionError(f"the server is not ready:\n{log.read_text()}")
 
 
 class ServerProcess:
-    """`openaibatching serve` as a process of its own."""
+    """`openaibatching serve` as a process of its own. `tls` trusts its certificate, if any."""
 
-    def __init__(self, env: dict[str, str], port: int | None = None) -> None:
+    def __init__(
+        self, env: dict[str, str], port: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._tls = tls
         self.log = Path(env["DATA_DIR"]) / f"server-{self.port}.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -75,7 +83,7 @@ class ServerProcess:
 
     def wait_ready(self) -> None:
         """Until /ready says so; an error with the server's own log if it does not."""
-        wait_ready(self.url, self._process, self.log)
+        wait_ready(self.url, self._process, self.log, tls=self._tls)
 
     def until_logged(self, event: str, times: int = 1) -> None:
         """Until the server's log has so many lines of this event."""

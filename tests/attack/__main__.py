@@ -1,0 +1,106 @@
+"""Every attack at once on one server with two tenants, and what the honest one noticed of it.
+
+make attack               for a minute
+make attack SECONDS=10    for ten seconds
+
+The exit code is 1 if the honest caller was refused, if its calls took more than RATIO_MAX times as
+long as in a quiet time before (p99, in the same run), or if what must not happen has happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from attack.greedy import GREEDY
+from attack.strangers import STRANGERS
+from attack.target import Target
+from clients.served import certified
+from openaibatching.server.db import migrate
+from openaibatching.simulator import Simulator, running
+from support.postgres import running_cluster
+from support.process import ServerProcess, environment
+
+HONEST, GREEDY_KEY = "key-of-the-honest-tenant", "key-of-the-greedy-tenant"
+RATIO_MAX = 3.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Attack, and print what came of it."""
+    parser = argparse.ArgumentParser(prog="make attack", description="Every attack at once.")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    seconds = parser.parse_args(argv).seconds
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cluster = stack.enter_context(running_cluster("embedded"))
+        upstream = stack.enter_context(running(Simulator(lag=1.0)))
+        database = stack.enter_context(cluster.database())
+        asyncio.run(migrate(database, wait_s=10))
+        ca = str(folder / "ca.pem")
+        files = {name.upper(): path for name, path in certified(folder).items()}
+        env = environment(
+            upstream, folder, POSTGRES_URL=database,
+            OPENAI_WEBHOOK_SECRET="whsec_c2VjcmV0LXNlY3JldA",
+            BATCH_SERVER_API_KEY=f"honest={HONEST},greedy={GREEDY_KEY}", **files,
+        )  # fmt: skip
+        tls = ssl.create_default_context(cafile=ca)
+        server = ServerProcess(env, tls=tls)
+        stack.callback(server.kill)
+        server.wait_ready()
+        target = Target(server.url, GREEDY_KEY, tls)
+        return asyncio.run(_run(target, ca, seconds))
+
+
+async def _run(target: Target, ca: str, seconds: float) -> int:
+    quiet = await _honest(target.url, ca, seconds / 3)
+    attacks = [asyncio.create_task(attack(target)) for attack in (*STRANGERS, *GREEDY)]
+    attacked = await _honest(target.url, ca, seconds)
+    for attack in attacks:
+        attack.cancel()
+    for outcome in await asyncio.gather(*attacks, return_exceptions=True):
+        if not isinstance(outcome, asyncio.CancelledError):
+            target.wrong(f"an attack ended by itself: {outcome!r}")
+    return _report(target, quiet, attacked)
+
+
+async def _honest(url: str, ca: str, seconds: float) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "attack.honest", url, HONEST, ca, str(seconds),
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def _report(target: Target, quiet: dict[str, Any], attacked: dict[str, Any]) -> int:
+    for name, outcomes in target.tally.items():
+        print(f"{name:20}", ", ".join(f"{what}: {n:,}" for what, n in outcomes.most_common()))
+    for name, found in (("quiet", quiet), ("attacked", attacked)):
+        p50, p99 = (_percentile(found["took"], share) for share in (0.5, 0.99))
+        calls, refused = len(found["took"]), found["refused"] or "none"
+        print(f"honest, {name:9} {calls:6,} calls, p50 {p50:.0f} ms, p99 {p99:.0f} ms,", end=" ")
+        print(f"refused: {refused}")
+    ratio = _percentile(attacked["took"], 0.99) / _percentile(quiet["took"], 0.99)
+    print(f"p99 {ratio:.1f} times that of the quiet time, at most {RATIO_MAX:g} is wanted")
+    for what, times in target.wrongs.items():
+        print(f"WRONG: {what} ({times} times)")
+    return int(ratio > RATIO_MAX or bool(attacked["refused"]) or bool(target.wrongs))
+
+
+def _percentile(sorted_s: Sequence[float], share: float) -> float:
+    """Milliseconds."""
+    return sorted_s[min(len(sorted_s) - 1, int(len(sorted_s) * share))] * 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
