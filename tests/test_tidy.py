@@ -390,3 +390,9 @@ def test_every_part_of_make_test_runs_and_the_end_says_which_failed() -> None:
     assert done.returncode != 0
     assert done.stdout.count("make demo") == 2, "the part after the one that failed"
     assert done.stderr.splitlines()[-2] == "Failed: no-such-part"
+
+
+def test_the_synchronous_client_is_made_from_the_asynchronous_one() -> None:
+    script = ROOT / "scripts" / "sync_client.py"
+    checked = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

@@ -1,21 +1,19 @@
-"""The asynchronous client. Its synchronous twin differs by `await` and by nothing else."""
+"""The asynchronous client, from which scripts/sync_client.py makes the synchronous one."""
 
 from collections.abc import Mapping
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import openai.types as official
-from anyio import sleep
 from openai import APIError, AsyncOpenAI, Omit, omit, resources
-from openai._base_client import Platform, get_platform
 from openai.resources.chat import AsyncCompletions as OfficialChatCompletions
 from openai.resources.responses import AsyncResponses as OfficialResponses
 from openai.types.chat import ChatCompletion as OfficialChatCompletion
 from openai.types.responses import Response as OfficialResponse
 
+from openaibatching.client.async_runtime import AsyncTogether, http_client, settle_in, sleep
 from openaibatching.client.bulk import goes_alone
-from openaibatching.client.loops import LoopsHttpClient
 from openaibatching.client.options import (
     CopyOptions,
     Options,
@@ -26,12 +24,11 @@ from openaibatching.client.options import (
 from openaibatching.client.patience import Patience, Way, deadline
 from openaibatching.client.results import adapted, prepared, to_responses
 from openaibatching.client.signatures import (
-    answering,
-    answering_created,
-    answering_parsed,
-    answering_retrieved,
+    async_creating,
+    async_parsing,
+    async_retrieving,
+    async_returning,
 )
-from openaibatching.client.together_async import AsyncTogether
 from openaibatching.client.waiting import StillPending
 from openaibatching.types import (
     BatchRequest,
@@ -49,17 +46,17 @@ Format = TypeVar("Format")
 class AsyncChatCompletions(OfficialChatCompletions):
     """`client.chat.completions`."""
 
-    @answering(OfficialChatCompletions.create, OfficialChatCompletion, ChatCompletion)
+    @async_returning(OfficialChatCompletions.create, OfficialChatCompletion, ChatCompletion)
     async def create(self, **options: Any) -> Any:  # type: ignore[override]
         """Ask for a chat completion; the answer may have to wait for its batch."""
         return await super().create(**options)
 
-    @answering_parsed(OfficialChatCompletions.parse)
+    @async_parsing(OfficialChatCompletions.parse)
     async def parse(self, **options: Any) -> Any:
         """`create`, with the content parsed into `response_format`."""
         return await super().parse(**options)
 
-    @answering(OfficialChatCompletions.retrieve, OfficialChatCompletion, ChatCompletion)
+    @async_returning(OfficialChatCompletions.retrieve, OfficialChatCompletion, ChatCompletion)
     async def retrieve(self, completion_id: str, **options: Any) -> Any:
         """What the call with this id would be answered now."""
         return await super().retrieve(completion_id, **options)
@@ -85,7 +82,7 @@ class _MessagesToResponses(OfficialChatCompletions):
 class AsyncResponses(OfficialResponses):
     """`client.responses`."""
 
-    @answering_created(OfficialChatCompletions.create, OfficialResponses.create)
+    @async_creating(OfficialChatCompletions.create, OfficialResponses.create)
     async def create(self, **options: Any) -> Any:  # type: ignore[override]
         """Ask for a response to `input`, or for a chat completion of `messages`."""
         if "messages" in options and "input" not in options:
@@ -100,12 +97,12 @@ class AsyncResponses(OfficialResponses):
             "ParsedResponse[Format]", await super().parse(text_format=text_format, **options)
         )
 
-    @answering_retrieved(OfficialResponses.retrieve)
+    @async_retrieving(OfficialResponses.retrieve)
     async def retrieve(self, response_id: str, **options: Any) -> Any:  # type: ignore[override]
         """What the call with this id would be answered now."""
         return await super().retrieve(response_id, **options)
 
-    @answering(OfficialResponses.cancel, OfficialResponse, BatchRequest)
+    @async_returning(OfficialResponses.cancel, OfficialResponse, BatchRequest)
     async def cancel(self, response_id: str, **options: Any) -> Any:  # type: ignore[override]
         """Cancel a request that is still queued."""
         return await super().cancel(response_id, **options)
@@ -114,7 +111,7 @@ class AsyncResponses(OfficialResponses):
 class AsyncCompletions(resources.AsyncCompletions):
     """`client.completions`."""
 
-    @answering(resources.AsyncCompletions.create, official.Completion, Completion)
+    @async_returning(resources.AsyncCompletions.create, official.Completion, Completion)
     async def create(self, **options: Any) -> Any:  # type: ignore[override]
         """Ask for a completion of a prompt."""
         return await super().create(**options)
@@ -123,7 +120,7 @@ class AsyncCompletions(resources.AsyncCompletions):
 class AsyncEmbeddings(resources.AsyncEmbeddings):
     """`client.embeddings`."""
 
-    @answering(
+    @async_returning(
         resources.AsyncEmbeddings.create, official.CreateEmbeddingResponse, CreateEmbeddingResponse
     )
     async def create(self, **options: Any) -> Any:
@@ -134,7 +131,7 @@ class AsyncEmbeddings(resources.AsyncEmbeddings):
 class AsyncModerations(resources.AsyncModerations):
     """`client.moderations`."""
 
-    @answering(
+    @async_returning(
         resources.AsyncModerations.create,
         official.ModerationCreateResponse,
         ModerationCreateResponse,
@@ -147,22 +144,15 @@ class AsyncModerations(resources.AsyncModerations):
 class AsyncImages(resources.AsyncImages):
     """`client.images`."""
 
-    @answering(resources.AsyncImages.generate, official.ImagesResponse, ImagesResponse)
+    @async_returning(resources.AsyncImages.generate, official.ImagesResponse, ImagesResponse)
     async def generate(self, **options: Any) -> Any:  # type: ignore[override]
         """Ask for an image."""
         return await super().generate(**options)
 
-    @answering(resources.AsyncImages.edit, official.ImagesResponse, ImagesResponse)
+    @async_returning(resources.AsyncImages.edit, official.ImagesResponse, ImagesResponse)
     async def edit(self, **options: Any) -> Any:  # type: ignore[override]
         """Ask for an edited image; files are sent inside the JSON body."""
         return await super().edit(**options)
-
-
-@cache
-def _platform() -> Platform:
-    """Where this runs. The official client asks in a thread, and with it each of a thousand calls
-    that are its first."""
-    return get_platform()
 
 
 class AsyncOpenAIBatching(AsyncOpenAI):
@@ -191,12 +181,12 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         """
         settled = located(batch_server_url, batch_server_api_key, options)
         if settled.get("http_client") is None:
-            settled["http_client"] = LoopsHttpClient()
+            settled["http_client"] = http_client()
         super().__init__(**settled)
         without_environment(self, options)
         self.wait = wait
         self._way = Way()
-        self._platform = _platform()
+        settle_in(self)
         self._together = AsyncTogether(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]

@@ -31,7 +31,7 @@ def returning(
     return _unchanged
 
 
-def answering(
+def async_returning(
     official: Callable[Concatenate[Any, P], Answer[Was]], was: type[Was], now: type[Now]
 ) -> Callable[[Method], Callable[Concatenate[Any, P], Answer[Now]]]:
     """`returning` for an asynchronous method."""
@@ -45,7 +45,7 @@ def parsing(
     return _unchanged
 
 
-def answering_parsed(
+def async_parsing(
     official: Callable[Concatenate[Any, P], Answer[OfficialParsedChatCompletion[Format]]],
 ) -> Callable[[Method], Callable[Concatenate[Any, P], Answer[ParsedChatCompletion[Format]]]]:
     """`parsing` for an asynchronous method."""
@@ -59,7 +59,7 @@ def retrieving(
     return _unchanged
 
 
-def answering_retrieved(
+def async_retrieving(
     official: Callable[Concatenate[Any, P], Answer[OfficialResponse]],
 ) -> Callable[[Method], Callable[Concatenate[Any, P], Answer[Response | ChatCompletion]]]:
     """`retrieving` for an asynchronous method."""
@@ -92,7 +92,7 @@ class AsyncCreate(Protocol[P, Q]):
     def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> Answer[Response]: ...
 
 
-def answering_created(
+def async_creating(
     chat: Callable[Concatenate[Any, P], Answer[OfficialChatCompletion]],
     responses: Callable[Concatenate[Any, Q], Answer[OfficialResponse]],
 ) -> Callable[[Method], AsyncCreate[P, Q]]:

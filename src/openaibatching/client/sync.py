@@ -1,8 +1,8 @@
-"""The synchronous client. Its asynchronous twin differs by `await` and by nothing else."""
+"""The synchronous client, made from asynchronous.py by scripts/sync_client.py. Edit that."""
 
 from collections.abc import Mapping
 from functools import cached_property, partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import openai.types as official
@@ -22,8 +22,13 @@ from openaibatching.client.options import (
 )
 from openaibatching.client.patience import Patience, Way, deadline
 from openaibatching.client.results import adapted, prepared, to_responses
-from openaibatching.client.signatures import creating, parsing, retrieving, returning
-from openaibatching.client.together_sync import Together
+from openaibatching.client.signatures import (
+    creating,
+    parsing,
+    retrieving,
+    returning,
+)
+from openaibatching.client.sync_runtime import Together, http_client, settle_in, sleep
 from openaibatching.client.waiting import StillPending
 from openaibatching.types import (
     BatchRequest,
@@ -125,7 +130,9 @@ class Moderations(resources.Moderations):
     """`client.moderations`."""
 
     @returning(
-        resources.Moderations.create, official.ModerationCreateResponse, ModerationCreateResponse
+        resources.Moderations.create,
+        official.ModerationCreateResponse,
+        ModerationCreateResponse,
     )
     def create(self, **options: Any) -> Any:
         """Ask for a moderation."""
@@ -171,10 +178,13 @@ class OpenAIBatching(OpenAI):
         key, and for an option given under two names.
         """
         settled = located(batch_server_url, batch_server_api_key, options)
+        if settled.get("http_client") is None:
+            settled["http_client"] = http_client()
         super().__init__(**settled)
         without_environment(self, options)
         self.wait = wait
         self._way = Way()
+        settle_in(self)
         self._together = Together(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]
