@@ -42,6 +42,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"BATCH_LINGER_S": "soon"}, "BATCH_LINGER_S is not valid"),
     ({"PORT": "70000"}, "PORT is not valid"),
     ({"HOST": "0.0.0.0", "BATCH_SERVER_API_KEY": ""}, "BATCH_SERVER_API_KEY must be set"),
+    ({"HOST": "0.0.0.0", "BATCH_SERVER_API_KEY": "short"}, "BATCH_SERVER_API_KEY must have 16 "),
     ({"HOST": "no.such.host.invalid"}, "HOST: cannot listen"),
     ({"HOST": "x" * 70 + ".invalid"}, "HOST: cannot listen"),
     ({"SSL_CERTFILE": "missing.pem"}, "SSL_CERTFILE and SSL_KEYFILE"),

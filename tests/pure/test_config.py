@@ -212,7 +212,21 @@ def test_without_a_key_only_loopback_is_listened_on(host: str) -> None:
     for open_ in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         with pytest.raises(ConfigError, match="BATCH_SERVER_API_KEY"):
             load({"host": open_})
-        assert load({"host": open_, "batch_server_api_key": "key"}).host == open_
+        assert load({"host": open_, "batch_server_api_key": "k" * 16}).host == open_
+
+
+@pytest.mark.parametrize("keys", ["k" * 15, f"a={'k' * 16},b={'l' * 15}", "a=kkkkkkkkkkkkkkk"])
+def test_a_key_that_can_be_guessed_is_for_loopback_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: str
+) -> None:
+    assert load({"host": "::1", "batch_server_api_key": keys})
+    with pytest.raises(ConfigError, match="BATCH_SERVER_API_KEY must have 16 characters") as error:
+        load({"host": "0.0.0.0", "batch_server_api_key": keys})
+    assert "kkk" not in str(error.value)
+    assert "\n" not in str(error.value)
+    in_file(monkeypatch, tmp_path / "keys", "BATCH_SERVER_API_KEY", keys.encode())
+    with pytest.raises(ConfigError, match="BATCH_SERVER_API_KEY must have 16 characters"):
+        load({"host": "0.0.0.0"})
 
 
 def test_certificate_and_key_belong_together(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ PATHS = [
     ("GET", "/v1/requests?status=queued&limit=1&after={}"),
 ]
 NEVER = {"batchreq_": ID_PREFIX + "0123456789abcdef" * 2, "resp_": "resp_" + "0" * 40}
+OF_EACH_REPLY = ("date", "content-length", "x-request-id")
 JSONL = {"Content-Type": "application/jsonl"}
 
 
@@ -70,7 +71,7 @@ async def foreign(door: Door, state: str, body: dict[str, Any]) -> list[str]:
 async def seen(client: httpx2.AsyncClient, method: str, path: str, name: str) -> Any:
     """All that a caller sees of a reply, but for the name that it gave itself."""
     reply = await client.request(method, path.format(name), headers={"Prefer": "wait=1"})
-    headers = {n: v for n, v in reply.headers.items() if n not in ("date", "content-length")}
+    headers = {n: v for n, v in reply.headers.items() if n not in OF_EACH_REPLY}
     text = reply.text.replace(name, "NAME")
     return reply.status_code, reply.http_version, headers, text
 

@@ -30,6 +30,7 @@ from openaibatching.server import (
     openapi,
     overview,
     replies,
+    reply_headers,
     reports,
     shapes,
     steering,
@@ -300,7 +301,10 @@ def build(door: Door) -> ASGIApp:
     # "/v1/responses/" is an unknown path, not a redirect to wherever the Host header says.
     starlette.router.redirect_slashes = False
 
+    tls = door.ctx.settings.tls
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        send = reply_headers.enter(scope, send, tls=tls)
         modes.enter(scope)
         handler = by_path.get(scope["path"], {}).get(scope["method"])
         if handler is None:

@@ -231,7 +231,13 @@ def _check(settings: Settings) -> None:
         if not there:
             raise ConfigError(f"{name.upper()} names a file that does not exist: {path}")
     if settings.batch_server_api_key is not None:
-        parse_keys(settings.batch_server_api_key.get_secret_value())
+        keys = parse_keys(settings.batch_server_api_key.get_secret_value())
+        shortest = min(map(len, keys.values()))
+        if shortest < KEY_CHARACTERS_MIN and not _is_loopback(settings.host):
+            raise ConfigError(
+                f"BATCH_SERVER_API_KEY must have {KEY_CHARACTERS_MIN} characters a key or more "
+                f"when HOST is not loopback (it is {settings.host}): openssl rand -hex 32 makes one"
+            )
     elif not _is_loopback(settings.host):
         raise ConfigError(
             f"BATCH_SERVER_API_KEY must be set when HOST is not loopback (it is {settings.host})"
@@ -273,6 +279,8 @@ def _presentable(key: str) -> bool:
 
 
 DEFAULT_TENANT = "default"
+KEY_CHARACTERS_MIN = 16
+"""Of a key that others than this machine's users may try to guess."""
 TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NAMED = re.compile(rf"({TENANT.pattern})=([^=].*)")
 

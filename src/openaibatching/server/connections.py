@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from openaibatching.server import errors, journal
+from openaibatching.server import errors, journal, reply_headers
 from openaibatching.server.incoming import ARRIVED
 
 log = journal.get()
@@ -215,12 +215,15 @@ class Connection(HttpToolsProtocol):
         self._give_up()
         if understood:
             content = json.dumps(refusal.body(), separators=(",", ":")).encode()
-            self.transport.write(
-                STATUS_LINE[refusal.http_status]
-                + b"content-type: application/json\r\ncontent-length: %d\r\n" % len(content)
-                + b"connection: close\r\n\r\n"
-                + content
-            )
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(content)),
+                (b"connection", b"close"),
+            ]
+            id_, https = reply_headers.new_id(), self.scheme == "https"
+            headers = reply_headers.complete(headers, id_, https=https)
+            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+            self.transport.write(STATUS_LINE[refusal.http_status] + lines + b"\r\n" + content)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.abort)

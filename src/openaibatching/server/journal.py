@@ -35,6 +35,9 @@ HINT = "check OPENAI_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID"
 
 Event = MutableMapping[str, Any]
 
+_merge = structlog.contextvars.merge_contextvars
+"""Adds `request_id` to what is logged on behalf of a request (reply_headers.py)."""
+
 
 def get() -> Any:
     """The logger. Events are counted even where nobody reads the log."""
@@ -84,7 +87,7 @@ def configure(form: Format, level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[_first_line, *shared],
+            foreign_pre_chain=[_first_line, _merge, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
@@ -98,7 +101,7 @@ def configure(form: Format, level: str) -> None:
 
 def _use(processors: list[structlog.typing.Processor]) -> None:
     structlog.configure(
-        processors=[_count, structlog.stdlib.filter_by_level, *processors],
+        processors=[_count, structlog.stdlib.filter_by_level, _merge, *processors],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
