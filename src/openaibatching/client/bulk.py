@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
+
+from openaibatching.client import output_line
+from openaibatching.client.output_line import OutputLine
 
 ENDPOINTS = (
     "/responses", "/chat/completions", "/completions", "/embeddings", "/moderations",
@@ -27,13 +29,6 @@ BODY_BYTES_MAX = 1_000_000
 
 # What belongs to one call and not to its company. The SDK's `x-stainless-…` only tell about it.
 _OWN_HEADERS = ("content-length", "content-type", "idempotency-key", "accept", "x-stainless-")
-_HEAD = re.compile(
-    rb'\{"id":(?:null|"(?P<id>[^"]*)"),"custom_id":(?:null|"(?P<place>\d+)"),"response":'
-    rb'\{"status_code":(?P<status>\d+),"request_id":"[^"]*","body":'
-)
-_TAIL = b'},"error":null}'
-_STATUS = re.compile(rb'"has_completed":(true|false),"batching":\{"id":"[^"]*","status":"(\w+)"')
-_STATUS_BYTES_MAX = 512
 NO_BULK_DOOR = (404, 405, 415)
 """How a server without a bulk door answers a bulk call."""
 
@@ -140,34 +135,24 @@ def answers(lines: Sequence[bytes], reply_headers: Mapping[str, str]) -> Iterato
     Raises ValueError for a line that is none of a batch server's.
     """
     for text in lines:
-        head = _HEAD.match(text)
-        if head is None or not text.endswith(_TAIL):
-            raise ValueError("the bulk reply has a line that is no batch output line")
-        body = text[head.end() : -len(_TAIL)]
-        status = int(head["status"])
-        found = _headers(status, body, head["id"], reply_headers)
-        place = head["place"]
-        yield Answer(None if place is None else int(place), status, found, body)
+        line = output_line.read(text)
+        place = None if line.custom_id is None else int(line.custom_id)
+        yield Answer(place, line.status, _headers(line, reply_headers), line.body)
 
 
-def _headers(
-    status: int, body: bytes, id_: bytes | None, reply: Mapping[str, str]
-) -> dict[str, str]:
+def _headers(line: OutputLine, reply: Mapping[str, str]) -> dict[str, str]:
     """Those of the single call: they say again what is in the body."""
     found = {"content-type": "application/json"}
-    if id_ is not None:
-        found["x-batching-id"] = id_.decode()
+    if line.id is not None:
+        found["x-batching-id"] = line.id
     if applied := reply.get("preference-applied"):
         found["preference-applied"] = applied.partition(",")[0]
     # OpenAI's own, which is final; or a budget that is used up, or nothing to go on from.
-    if status in (409, 429):
+    if line.status in (409, 429) or (line.has_completed and line.status >= 400):
         found["x-should-retry"] = "false"
-    said = _STATUS.search(body[-_STATUS_BYTES_MAX:])
-    if said is not None:
-        found["x-batching-status"] = said[2].decode()
-        if said[1] == b"true" and status >= 400:
-            found["x-should-retry"] = "false"
-    if status == 202 and (after := reply.get("retry-after")):
+    if line.state is not None:
+        found["x-batching-status"] = line.state
+    if line.status == 202 and (after := reply.get("retry-after")):
         found["retry-after"] = after
     return found
 

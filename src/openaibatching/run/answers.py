@@ -1,29 +1,16 @@
 """What an output line says. Pure.
 
-Output lines are those of the bulk door (`POST /v1/requests`), kept byte for byte. Only their head
-and their end are looked at, because an answer can be large.
+Output lines are those of `POST /v1/requests`, kept byte for byte.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 
+from openaibatching.client import output_line
+from openaibatching.client.output_line import OutputLine
 from openaibatching.run.words import State
-
-_HEAD = re.compile(
-    rb'\{"id":(?:null|"(?P<id>[^"]*)"),"custom_id":(?P<name>null|"(?:[^"\\]|\\.)*"),"response":'
-    rb'\{"status_code":(?P<status>\d+),"request_id":"[^"]*","body":'
-)
-_TAIL = b'},"error":null}'
-_STATUS = re.compile(
-    rb'"has_completed":(true|false),"batching":\{"id":"[^"]*","status":"(\w+)"[^{}]*\}\}'
-    + re.escape(_TAIL)
-)
-_STATUS_BYTES_MAX = 2048
-START = b'{"id":'
-"""Every output line begins like this, even one that was cut off."""
 
 AGAIN = (401, 404, 408, 429)
 """Refusals that say nothing about the line: 401 is a key that ended while the line was held, 404 a
@@ -37,7 +24,7 @@ class Answer:
     name: str | None
     state: State
     text: bytes
-    id: bytes | None = None
+    id: str | None = None
     """Of the request that answers; None if there is none."""
 
     def named(self, name: str) -> Answer:
@@ -49,17 +36,13 @@ class Answer:
 
 def read_answer(text: bytes) -> Answer:
     """What an output line, without its end of line, says. Raises ValueError for any other."""
-    head = _HEAD.match(text)
-    if head is None or not text.endswith(_TAIL):
-        raise ValueError("no batch output line")
-    said = _STATUS.search(text, max(head.end(), len(text) - _STATUS_BYTES_MAX))
-    state = _state(int(head["status"]), said)
-    return Answer(json.loads(head["name"]), state, text, head["id"])
+    line = output_line.read(text)
+    return Answer(line.custom_id, _state(line), text, line.id)
 
 
-def _state(status: int, said: re.Match[bytes] | None) -> State:
-    if said is not None and said[1] == b"false":
-        return State.QUEUED if said[2] == b"queued" else State.IN_BATCH
-    if said is None and (status >= 500 or status in AGAIN):
+def _state(line: OutputLine) -> State:
+    if line.has_completed is False:
+        return State.QUEUED if line.state == "queued" else State.IN_BATCH
+    if line.has_completed is None and (line.status >= 500 or line.status in AGAIN):
         return State.NEW
-    return State.DONE if 200 <= status < 300 else State.FAILED
+    return State.DONE if 200 <= line.status < 300 else State.FAILED

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from openaibatching.client.output_line import START
 from openaibatching.commands.words import CannotRun
-from openaibatching.run.answers import START, Answer, read_answer
+from openaibatching.run.answers import Answer, read_answer
 from openaibatching.run.input_file import InputFile
 from openaibatching.run.record import Entry, Record
 from openaibatching.run.rows import Rows
