@@ -20,10 +20,11 @@ from benchmarks.door import stored_requests
 from benchmarks.figure import Row, Sizes, check
 from openaibatching.server import store
 from openaibatching.server.accept import Acceptor
-from openaibatching.server.call import RESPONSES, read_call
+from openaibatching.server.call import read_call
 from openaibatching.server.config import Settings
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, migrate
+from openaibatching.server.endpoints import RESPONSES
 from openaibatching.server.form import form_one
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import FORGET_AT_ONCE

@@ -14,15 +14,18 @@ import psycopg
 import pytest
 
 from openaibatching import cli
+from openaibatching.client import bulk
+from openaibatching.run import input_lines
 from openaibatching.server import db, errors, metrics, model, reasons
 from openaibatching.server.config import Settings
+from openaibatching.server.endpoints import BY_PATH, ENDPOINTS
 from support import source
 from support.source import PACKAGE, ROOT, SERVER
 
 # What may import what: a module may import those of the layers above its own, and of its own
 # layer where `mixed` says so. A new file of the server has to be given a place here.
 LAYERS: tuple[tuple[str, bool, str], ...] = (
-    ("words", True, "errors model modes config journal counted postgres_url"),
+    ("words", True, "errors endpoints model modes config journal counted postgres_url"),
     (
         "decisions without I/O",
         True,
@@ -396,3 +399,14 @@ def test_the_synchronous_client_is_made_from_the_asynchronous_one() -> None:
     script = ROOT / "scripts" / "sync_client.py"
     checked = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_the_clients_know_the_endpoints_that_the_server_has() -> None:
+    company = read("clients/typescript/src/company.ts")
+    listed = re.search(r"URL_OF_CALL =\s*/.*?\\/\((.*?)\)\$/", company)
+    assert listed is not None
+    there = {path.removeprefix("/v1") for path in ENDPOINTS}
+    assert set(bulk.ENDPOINTS) == there
+    assert {f"/{path}" for path in listed[1].replace("\\/", "/").split("|")} == there
+    streamed = {path for path, endpoint in BY_PATH.items() if endpoint.streams}
+    assert set(input_lines._STREAMED) == streamed

@@ -13,9 +13,10 @@ import psycopg
 import pytest
 
 from openaibatching.server.budget import Budget
-from openaibatching.server.call import CHAT, read_call
+from openaibatching.server.call import read_call
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database
+from openaibatching.server.endpoints import CHAT
 from openaibatching.server.form import form_one
 from openaibatching.server.upstream import Upstream
 from support.door import Door, open_door

@@ -8,9 +8,8 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from openaibatching.server.call import MODERATIONS
+from openaibatching.server.endpoints import ENDPOINTS, MODERATIONS
 from openaibatching.server.model import ID_PREFIX
-from openaibatching.server.shapes import ENDPOINTS
 from support.door import Door, refused
 from support.world import KEY
 

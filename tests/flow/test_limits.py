@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from openaibatching.server import store
-from openaibatching.server.call import EMBEDDINGS
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database
+from openaibatching.server.endpoints import EMBEDDINGS
 from openaibatching.server.form import form_one
 from openaibatching.server.upstream import Upstream
 from openaibatching.simulator import Simulator, running

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 
 from openaibatching import AsyncOpenAIBatching
-from openaibatching.server.call import CHAT, RESPONSES
+from openaibatching.server.endpoints import CHAT, RESPONSES
 from openaibatching.server.model import ID_PREFIX
 from support.door import WAIT, Door, refused
 from support.world import KEY, sdk

@@ -12,8 +12,8 @@ import pytest
 from openaibatching.server import errors
 from openaibatching.server.call import read_call
 from openaibatching.server.config import Settings, load
+from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.model import NO_MODEL, Call, batch_line
-from openaibatching.server.shapes import ENDPOINTS
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 MODERATIONS = "/v1/moderations"

@@ -9,9 +9,10 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from openaibatching.server import errors as server_errors
+from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.openapi import document
 from openaibatching.server.openapi_parts import STATUSES
-from openaibatching.server.shapes import ENDPOINTS, pending
+from openaibatching.server.shapes import pending
 
 DOCUMENT = document("1.2.3")
 METHODS = {"get", "post", "delete"}

@@ -14,7 +14,8 @@ from openai.types import (
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
-from openaibatching.server.shapes import ENDPOINTS, Pending, pending
+from openaibatching.server.endpoints import ENDPOINTS
+from openaibatching.server.shapes import Pending, pending
 
 TYPES: dict[str, type[BaseModel]] = {
     "/v1/responses": Response,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openaibatching.server import connections, incoming
-from openaibatching.server.shapes import ENDPOINTS
+from openaibatching.server.endpoints import ENDPOINTS
 from security.strategies import (
     JSONL,
     as_json,

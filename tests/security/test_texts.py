@@ -17,10 +17,10 @@ import httpx2
 import pytest
 
 from openaibatching.server import api
+from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.model import request_id
 from openaibatching.server.modes import Mode
 from openaibatching.server.page import routes as page
-from openaibatching.server.shapes import ENDPOINTS
 from openaibatching.simulator.webhooks import sign
 from support.door import Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster

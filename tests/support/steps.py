@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from openaibatching.server import reports, store
-from openaibatching.server.call import CHAT, read_call
+from openaibatching.server.call import read_call
 from openaibatching.server.cleanup import clean_one
 from openaibatching.server.collect import collect_one
 from openaibatching.server.context import Context
+from openaibatching.server.endpoints import CHAT
 from openaibatching.server.form import form_one
 from openaibatching.server.model import Call, Request
 from openaibatching.server.refused import refused_one

@@ -32,13 +32,13 @@ from openaibatching.server import (
     replies,
     reply_headers,
     reports,
-    shapes,
     steering,
     store,
 )
 from openaibatching.server.call import read_call
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
+from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.holder import Power
 from openaibatching.server.model import REQUEST_STATES, Request, request_id
 from openaibatching.server.page import routes as page
@@ -251,7 +251,7 @@ async def webhook(door: Door, http: HttpRequest) -> Response:
 
 
 ROUTES: list[tuple[str, str, Handler]] = [
-    *(("POST", path, call) for path in shapes.ENDPOINTS),
+    *(("POST", path, call) for path in ENDPOINTS),
     ("GET", "/v1/responses/{id}", read_answer),
     ("DELETE", "/v1/responses/{id}", delete_request),
     ("POST", "/v1/responses/{id}/cancel", cancel_request),

@@ -16,16 +16,23 @@ from dataclasses import replace
 from decimal import Decimal
 
 from openaibatching.server import ceiling, money, prices
-from openaibatching.server.call import CHAT, COMPLETIONS, MODERATIONS, RESPONSES
 from openaibatching.server.config import ALL_TENANTS, Settings
 from openaibatching.server.db import Database
+from openaibatching.server.endpoints import (
+    CHAT,
+    COMPLETIONS,
+    EDITS,
+    GENERATIONS,
+    MODERATIONS,
+    RESPONSES,
+)
 from openaibatching.server.errors import BudgetExceeded, Refusal
 from openaibatching.server.model import NO_MODEL, Call
 
 FRESH_S, MEANS_S = 0.5, 60.0
 OUTPUT_TOKENS_GUESS = 1000
 """Of an answer to a model and endpoint that nothing is known of yet."""
-_IMAGES = ("/v1/images/generations", "/v1/images/edits")
+_IMAGES = (GENERATIONS, EDITS)
 _WRITTEN = (CHAT, RESPONSES, COMPLETIONS, *_IMAGES)
 
 

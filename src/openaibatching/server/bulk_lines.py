@@ -16,9 +16,9 @@ import msgspec
 from openaibatching.server import canonical, errors
 from openaibatching.server.call import understand
 from openaibatching.server.config import Settings
+from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.model import Call, Request, request_id
 from openaibatching.server.replies import Reply
-from openaibatching.server.shapes import ENDPOINTS
 
 MEDIA_TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
 """What JSON lines are called; the first is the name that OpenAI and we use."""

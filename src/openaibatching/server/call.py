@@ -13,14 +13,11 @@ from typing import Any
 
 from openaibatching.server import canonical, errors, schemas, tokens
 from openaibatching.server.config import UPSTREAM_INPUTS_MAX, Settings
+from openaibatching.server.endpoints import BY_PATH, CHAT, EMBEDDINGS, MODERATIONS, RESPONSES
 from openaibatching.server.model import NO_MODEL, Call, envelope_bytes, parse_request_id
 
-CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
-COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
-MODERATIONS = "/v1/moderations"
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 PREVIOUS = "previous_response_id"
-_STREAMED = frozenset((CHAT, RESPONSES, COMPLETIONS))
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -139,7 +136,7 @@ def _drop_unsent(endpoint: str, value: dict[str, Any]) -> None:
         raise errors.StreamingUnsupported(param="stream")
     if _asked_for(value.pop("background", None)):
         raise errors.BackgroundUnsupported(param="background")
-    if endpoint in _STREAMED:
+    if BY_PATH[endpoint].streams:
         value.pop("stream_options", None)
 
 

@@ -14,11 +14,17 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from openaibatching.server.call import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, choices
+from openaibatching.server.call import choices
+from openaibatching.server.endpoints import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    GENERATIONS,
+    RESPONSES,
+)
 from openaibatching.server.model import NO_MODEL, Call
 from openaibatching.server.prices import LONG_WRITES, ZERO, Price, Rates
 
-GENERATIONS = "/v1/images/generations"
 # Members that are a list or an object, and of which OpenAI reads no more than is written there.
 _WRITTEN_OUT = {
     "messages", "input", "tools", "tool_choice", "functions", "function_call", "response_format",

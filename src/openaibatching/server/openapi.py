@@ -9,10 +9,10 @@ from typing import Final
 
 from openaibatching.server import openapi_reports
 from openaibatching.server.bulk_lines import MEDIA_TYPES
+from openaibatching.server.endpoints import ENDPOINTS, MODERATIONS, RESPONSES
 from openaibatching.server.modes import Mode, is_api
 from openaibatching.server.openapi_parts import Schema, headers, parameters, ref, schemas
 from openaibatching.server.openapi_replies import Codes, json_content, one_of, refusals, reply
-from openaibatching.server.shapes import ENDPOINTS
 
 # Refusals of a call and of the routes around one request, by HTTP status.
 _CALL_REFUSALS: Final[Codes] = {
@@ -157,14 +157,14 @@ def _links() -> Schema:
     return {name: {"operationId": name, "parameters": by_id} for name in operations + others}
 
 
-_BODIES: Final = {"/v1/responses": "ResponseBody", "/v1/moderations": "ModerationBody"}
+_BODIES: Final = {RESPONSES: "ResponseBody", MODERATIONS: "ModerationBody"}
 
 
 def _call(endpoint: str) -> Schema:
     name = endpoint.removeprefix("/v1/")
     description = f"OpenAI's `POST {endpoint}` through the Batch API."
     body, refused = _BODIES.get(endpoint, "OpenAIBody"), _CALL_REFUSALS
-    if endpoint == "/v1/responses":
+    if endpoint == RESPONSES:
         description += (
             " A body with `messages` and no `input` is the same call to `/v1/chat/completions`, "
             "and is answered in that shape. `previous_response_id` may be our id of a request that "

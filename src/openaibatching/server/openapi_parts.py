@@ -2,7 +2,7 @@
 
 from typing import Any, Final, TypeAlias
 
-from openaibatching.server.shapes import ENDPOINTS
+from openaibatching.server.endpoints import ENDPOINTS
 
 Schema: TypeAlias = dict[str, Any]
 

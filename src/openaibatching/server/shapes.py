@@ -11,16 +11,15 @@ The shapes follow OpenAI's OpenAPI document and the types of its Python SDK.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-ENDPOINTS: Final = (
-    "/v1/responses",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/moderations",
-    "/v1/images/generations",
-    "/v1/images/edits",
+from openaibatching.server.endpoints import (
+    CHAT,
+    COMPLETIONS,
+    EDITS,
+    EMBEDDINGS,
+    GENERATIONS,
+    MODERATIONS,
+    RESPONSES,
 )
-"""Every endpoint that can be called, by the path OpenAI knows it under."""
 
 Pending: TypeAlias = Literal["queued", "in_progress"]
 
@@ -40,7 +39,7 @@ def pending(
     has a place for it, which is a Response. `body` is the caller's request body: a Response repeats
     what it was asked for. Raises `KeyError` for an endpoint that is not one of `ENDPOINTS`.
     """
-    if endpoint == "/v1/responses":
+    if endpoint == RESPONSES:
         return _response(id, model, created_at, status, body or {})
     return _EMPTY[endpoint](id, model, created_at)
 
@@ -154,10 +153,10 @@ def _images(_: str, __: str, created_at: int) -> dict[str, Any]:
 
 
 _EMPTY: Final[Mapping[str, Callable[[str, str, int], dict[str, Any]]]] = {
-    "/v1/chat/completions": _chat_completion,
-    "/v1/completions": _completion,
-    "/v1/embeddings": _embeddings,
-    "/v1/moderations": _moderation,
-    "/v1/images/generations": _images,
-    "/v1/images/edits": _images,
+    CHAT: _chat_completion,
+    COMPLETIONS: _completion,
+    EMBEDDINGS: _embeddings,
+    MODERATIONS: _moderation,
+    GENERATIONS: _images,
+    EDITS: _images,
 }

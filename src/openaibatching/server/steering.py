@@ -6,8 +6,8 @@ from openaibatching.server import errors, results, store
 from openaibatching.server.call import keyed_id
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
+from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.model import Request, parse_request_id
-from openaibatching.server.shapes import ENDPOINTS
 
 
 async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Request:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from openaibatching.server import image_tokens
+from openaibatching.server.endpoints import EDITS, EMBEDDINGS
 
 BYTES_PER_TOKEN = 4
 """Of English text (https://platform.openai.com/tokenizer)."""
@@ -29,7 +30,6 @@ FILE_ELSEWHERE_TOKENS = 5_000
 
 _HEAD_CHARACTERS = 4 * 16_384
 """Of base64: enough for the size of nearly any image, whatever metadata comes first."""
-_EMBEDDINGS, _EDITS = "/v1/embeddings", "/v1/images/edits"
 _PLACES = ("messages", "input", "prompt")
 _TEXT_PLACES = (*_PLACES, "instructions")
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -102,9 +102,9 @@ def _media(endpoint: str, value: dict[str, Any]) -> Iterator[tuple[int, int]]:
     """(characters that are no text, tokens in their place) of each image, file and recording."""
     model = value.get("model")
     name = model if isinstance(model, str) else ""
-    if endpoint == _EMBEDDINGS:
+    if endpoint == EMBEDDINGS:
         return
-    if endpoint == _EDITS:
+    if endpoint == EDITS:
         faithful = value.get("input_fidelity") == "high"
         for picture in _pictures(value):
             head = _head(picture)

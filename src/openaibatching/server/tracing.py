@@ -21,6 +21,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from openaibatching.server import journal
+from openaibatching.server.endpoints import BY_PATH
 from openaibatching.server.errors import ConfigError
 from openaibatching.server.model import Result, Traced, request_id
 
@@ -30,27 +31,17 @@ if TYPE_CHECKING:
 
 log = journal.get()
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 QUEUE_SPANS_MAX = 20_000
 """What waits for the collector, some 2 kB each; more is dropped. OTEL_BSP_MAX_QUEUE_SIZE wins."""
 CLOSE_S = 1.5
 REQUESTS_AT_ONCE = 100
-OPERATIONS = {
-    "/v1/responses": "chat",
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
-    "/v1/embeddings": "embeddings",
-    "/v1/moderations": "moderation",
-    "/v1/images/generations": "image_generation",
-    "/v1/images/edits": "image_edit",
-}
-
 Attributes = dict[str, str | int | float]
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Tracing | None:
     """As OpenTelemetry's variables say; None without an endpoint. Raises ConfigError."""
-    named = next((name for name in ENDPOINTS if environment.get(name)), None)
+    named = next((name for name in COLLECTORS if environment.get(name)), None)
     disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if named is None or disabled or environment.get("OTEL_TRACES_EXPORTER") == "none":
         return None
@@ -144,7 +135,7 @@ def _parts(request: Traced) -> list[tuple[str, datetime, datetime]]:
 
 def _attributes(request: Traced, result: Result) -> Attributes:
     found: dict[str, str | int | float | None] = {
-        "gen_ai.operation.name": OPERATIONS[request.endpoint],
+        "gen_ai.operation.name": BY_PATH[request.endpoint].operation,
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": request.model or None,
         "gen_ai.response.id": result.upstream_id,
