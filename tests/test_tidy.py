@@ -25,7 +25,7 @@ from support.source import PACKAGE, ROOT, SERVER
 # What may import what: a module may import those of the layers above its own, and of its own
 # layer where `mixed` says so. A new file of the server has to be given a place here.
 LAYERS: tuple[tuple[str, bool, str], ...] = (
-    ("words", True, "errors endpoints model modes config journal counted postgres_url"),
+    ("words", True, "errors endpoints model modes config journal counted sparing postgres_url"),
     (
         "decisions without I/O",
         True,
@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "turns db requirements store cancels model_limits money reports keys rows embedded "
-            "upstream tracing"
+            "embedded_programs embedded_sockets upstream tracing"
         ),
     ),
     ("what was read, in words", False, "situation"),

@@ -16,10 +16,13 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from conftest import Upstreamed
-from openaibatching.server.embedded import SYSTEM_USER, EmbeddedPostgres
+from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.embedded_programs import SYSTEM_USER, installed, within_reach
 from support.deadline import DEADLINE_S
+from support.other_users import folder_of
 from support.process import ServerProcess, environment, server_process
 from support.steps import chat
 from support.world import KEY
@@ -117,7 +120,7 @@ def test_a_database_that_dies_under_a_running_server_is_started_again(
 
 def socket_lock(postgres: EmbeddedPostgres) -> Path:
     """The lock file beside its socket."""
-    return Path(postgres.url.partition("host=")[2]) / ".s.PGSQL.5432.lock"
+    return Path(str(conninfo_to_dict(postgres.url)["host"])) / ".s.PGSQL.5432.lock"
 
 
 @contextmanager
@@ -184,12 +187,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 import psycopg
-from openaibatching.server.embedded import SYSTEM_USER, EmbeddedPostgres
+from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.embedded_programs import SYSTEM_USER, installed, within_reach
 
 # Only now, because root's Python may lie where nobody else can read it.
 uid, gid = int(sys.argv[2]), int(sys.argv[3])
 os.setgroups([]); os.setgid(gid); os.setuid(uid)
-postgres = EmbeddedPostgres(Path(sys.argv[1]))
+postgres = EmbeddedPostgres(Path(sys.argv[1]), Path(sys.argv[4]))
 postgres.start()
 with psycopg.connect(postgres.url) as conn:
     print(conn.execute("select current_setting('server_version_num')").fetchone()[0])
@@ -198,20 +202,16 @@ postgres.stop()
 """
 
 
-def test_it_runs_as_an_ordinary_user_too(tmp_path: Path) -> None:
+def test_it_runs_as_an_ordinary_user_too() -> None:
     if os.geteuid() != 0:
         pytest.skip("not root: every other test here already runs as an ordinary user")
-    as_root = EmbeddedPostgres(tmp_path / "as-root")
-    as_root.start()  # which opens the way to the programs
-    as_root.stop()
     nobody = pwd.getpwnam("nobody")
-    folder = tmp_path / "data"
-    folder.mkdir()
-    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    arguments = [str(folder), str(nobody.pw_uid), str(nobody.pw_gid)]
-    done = subprocess.run(
-        [sys.executable, "-c", AS_USER, *arguments], capture_output=True, text=True, check=False
-    )
+    with folder_of(nobody) as folder:
+        programs = within_reach(installed())
+        arguments = [str(folder), str(nobody.pw_uid), str(nobody.pw_gid), str(programs)]
+        done = subprocess.run(
+            [sys.executable, "-c", AS_USER, *arguments], capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("18")
     assert done.stdout.endswith("True\n")
@@ -219,12 +219,12 @@ def test_it_runs_as_an_ordinary_user_too(tmp_path: Path) -> None:
 
 NEW_USER = """
 import sys
-from openaibatching.server import embedded
+from openaibatching.server import embedded_programs
 
-embedded.SYSTEM_USER = sys.argv[1]
+embedded_programs.SYSTEM_USER = sys.argv[1]
 print("here", flush=True)
 sys.stdin.read()  # until all are here
-print(embedded._system_user().pw_uid)
+print(embedded_programs.system_user().pw_uid)
 """
 
 

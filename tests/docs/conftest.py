@@ -16,7 +16,7 @@ import pytest
 
 from clients.real_server import BatchServer, Running, real_server
 from docs.pages import PAGES
-from openaibatching.server.embedded import _binaries
+from openaibatching.server.embedded_programs import installed
 from support.postgres import Cluster, running_cluster
 from support.process import free_port
 from support.source import ROOT
@@ -57,7 +57,7 @@ class Place:
     def environment(self) -> dict[str, str]:
         """As a newcomer's: nothing of this machine's about OpenAI, of its make, or of its home."""
         # psql and pg_dump in the version of the server; a pg_dump that is older refuses.
-        programs = [Path(sys.executable).parent, _binaries(), os.environ["PATH"]]
+        programs = [Path(sys.executable).parent, installed(), os.environ["PATH"]]
         kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
         return kept | {
             "PATH": ":".join(map(str, programs)),

@@ -18,7 +18,7 @@ CHANGING = (
 # A progress bar is there in a terminal, the set-up the first time, an opened folder for root, and
 # the first round of classifying may be late enough to have it all.
 ONLY_SOMETIMES = re.compile(
-    r"^(?:━|Setting up |0 of \d+ classified).*\n?|^.* folder_opened .*\n?", re.MULTILINE
+    r"^(?:━|Setting up |0 of \d+ classified).*\n?|^.* embedded_programs_copied .*\n?", re.MULTILINE
 )
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 
 import httpx2
 import psycopg
@@ -125,10 +124,8 @@ def connections_killed(cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def crashed(cluster: Cluster) -> Iterator[None]:
-    with psycopg.connect(cluster.url) as conn:
-        row = conn.execute("select current_setting('data_directory')").fetchone()
-    assert row is not None
-    pid = int((Path(row[0]) / "postmaster.pid").read_text().split()[0])
+    pid = cluster.postgres._pid()
+    assert pid is not None
     os.kill(pid, signal.SIGKILL)
     yield
     cluster.restart()

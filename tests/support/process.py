@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -88,7 +89,7 @@ class ServerProcess:
     def until_logged(self, event: str, times: int = 1) -> None:
         """Until the server's log has so many lines of this event."""
         deadline = time.monotonic() + DEADLINE_S
-        while self.log.read_text().count(f" {event} ") < times:
+        while len(re.findall(rf" {event}\s", self.log.read_text())) < times:
             assert time.monotonic() < deadline, f"no {event}:\n{self.log.read_text()}"
             time.sleep(0.05)
 

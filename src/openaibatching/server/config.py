@@ -135,7 +135,8 @@ class Settings(DatabaseSettings):
     def spool_dir(self) -> Path:
         """Where what is too large for the memory waits, in nameless files; made if missing."""
         folder = self.data_dir / "spool"
-        folder.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
         return folder
 
     @property

@@ -37,6 +37,7 @@ from openaibatching.server.errors import ConfigError, StoppedEarly
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model_list import ModelList
+from openaibatching.server.sparing import Sparing
 from openaibatching.server.tracing import Tracing, from_environment
 from openaibatching.server.upstream import Upstream
 from openaibatching.server.worker import Worker
@@ -55,11 +56,22 @@ def keys(settings: Settings) -> tuple[dict[str, str], Path | None]:
         return parse_keys(settings.batch_server_api_key.get_secret_value()), None
     path = settings.data_dir / KEY_FILE
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         made = not path.exists() and _make_key(path)
-        return {DEFAULT_TENANT: path.read_text().strip()}, path if made else None
+        return {DEFAULT_TENANT: _read_own(path)}, path if made else None
     except OSError as error:
         raise ConfigError(f"DATA_DIR: the key cannot be kept there: {error}") from None
+
+
+def _read_own(path: Path) -> str:
+    """What is in a file that nobody else has written or can read. Raises OSError, ConfigError."""
+    with path.open() as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid not in (os.geteuid(), 0):
+            raise ConfigError(f"DATA_DIR: {path} belongs to another user: delete it")
+        if found.st_mode & 0o007:  # a group may be the volume driver's own
+            raise ConfigError(f"DATA_DIR: other users can read or write {path}: make a new key")
+        return file.read().strip()
 
 
 def _make_key(path: Path) -> bool:
@@ -92,13 +104,18 @@ async def database_url(settings: DatabaseSettings) -> AsyncIterator[str]:
 
 
 async def _guard(embedded: EmbeddedPostgres) -> None:
-    """Nobody else would start the embedded database again if it died."""
+    """Nobody else would start the embedded database again if it died.
+
+    So nothing ends this guard: out of files, memory or threads, it looks again a moment later.
+    """
+    failed = Sparing("embedded_database_failed")
     while True:
         await asyncio.sleep(REVIVE_S)
         try:
             await asyncio.to_thread(embedded.revive)
-        except ConfigError as error:
-            log.error("embedded_database_failed", detail=str(error))
+        except Exception as error:
+            if times := failed.times():
+                log.error("embedded_database_failed", detail=str(error), times=times)
 
 
 def listen(settings: Settings) -> socket.socket:
