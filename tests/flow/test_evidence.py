@@ -63,6 +63,20 @@ async def test_usage_that_comes_after_the_end_is_evidence_too(ctx: Context, cloc
         assert set(simulator.ledger.counts().values()) == {1}
 
 
+async def test_a_byte_that_breaks_on_the_way_is_read_again_though_the_files_came_late(
+    ctx: Context, clock: Clock
+) -> None:
+    faults = Faults(late_file_ids=1.0, late_file_ids_s=3 * HOUR_S, garbled_download=1.0)
+    async with openai_of(ctx, clock, lag=60.0, faults=faults) as simulator:
+        requests = await put(ctx, *(chat(f"broken {n}") for n in range(5)))
+        while not simulator.requests.count("GET /files/{id}/content"):
+            await turn(ctx, clock, rounds=1)
+        simulator.faults = Faults()
+        await drive(ctx, clock)
+        assert {(r.state, r.attempts) for r in await look(ctx, requests)} == {("completed", 1)}
+        assert set(simulator.ledger.counts().values()) == {1}
+
+
 async def test_a_file_that_is_gone_is_asked_for_by_the_name_that_openai_has_now(
     ctx: Context, clock: Clock
 ) -> None:

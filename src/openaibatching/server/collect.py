@@ -226,7 +226,7 @@ def _judge(ctx: Context, batch: Batch, read: Read) -> Silence:
     assert batch.ended_at is not None
     poll = timedelta(seconds=ctx.settings.batch_poll_s)
     since = batch.now - batch.ended_at
-    return evidence.judge(_told(batch), read, batch.downloads + 1, since, poll)
+    return evidence.judge(_told(batch), read, batch.reads + 1, since, poll)
 
 
 async def _read_again(ctx: Context, batch: Batch, read: Read, owed: Sequence[Unanswered]) -> None:
@@ -237,7 +237,8 @@ async def _read_again(ctx: Context, batch: Batch, read: Read, owed: Sequence[Una
     )
     problem = evidence.why(_told(batch), read, len(owed))
     async with ctx.database.transaction() as conn:
-        await store.move_batch(conn, "read_again", ctx.server, batch)
+        whole = evidence.whole(_told(batch), read)
+        await store.move_batch(conn, "read_again", ctx.server, batch, whole=whole)
         await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), problem)
 
 
@@ -262,6 +263,8 @@ async def _look_again(ctx: Context, batch: Batch) -> Batch:
         upstream_failed=max(seen.failed, batch.upstream_failed),
         charged=batch.charged or (late is not None and late.input + late.output > 0),
     )
+    if known != batch:
+        known = replace(known, reads=0)
     async with ctx.database.transaction() as conn:
         await store.move_batch(
             conn,
@@ -272,6 +275,7 @@ async def _look_again(ctx: Context, batch: Batch) -> Batch:
             error_file_id=known.error_file_id,
             completed=known.upstream_completed,
             failed=known.upstream_failed,
+            reads=known.reads,
             **token_columns(late),
         )
     return known

@@ -13,7 +13,8 @@ from enum import Enum
 from uuid import UUID
 
 READS_MIN = 3
-"""How often files that lack a line are read before their lack is believed."""
+"""How often the same whole files are read before it is believed that they lack a line: bytes are
+also lost on the way, and another reading has them."""
 PAID_WAIT = timedelta(hours=12)
 """How long answers that were made are waited for. Result files of OpenAI's were seen to be some
 minutes late, and an incident held batches in `finalizing` for five hours."""
@@ -68,14 +69,19 @@ class Told:
     charged: bool
 
 
+def whole(told: Told, read: Read) -> bool:
+    """Whether the files were all there, with as many lines as OpenAI counts executions."""
+    return told.executed <= read.lines and not read.gone
+
+
 def judge(told: Told, read: Read, reads: int, since: timedelta, poll: timedelta) -> Silence:
     """What to do about requests without a line.
 
-    `reads` counts the readings, this one included; `since` is the time since the batch ended.
+    `reads` counts the whole readings since the batch object last changed, this one included;
+    `since` is the time since the batch ended.
     """
-    unseen = told.executed > read.lines or read.gone
     silent = told.executed == 0 and read.lines == 0
-    if unseen or read.unattributable or (silent and told.charged):
+    if not whole(told, read) or read.unattributable or (silent and told.charged):
         return Silence.LOOK_AGAIN if since < PAID_WAIT else Silence.GIVE_UP
     # A batch that was cancelled before it began has nothing to say, and nothing of it goes again.
     odd = silent and not read.idle and told.status != "cancelled"
@@ -91,7 +97,7 @@ def why(told: Told, read: Read, owed: int) -> str:
             f"no line of OpenAI's result files says which request it answers ({read.lines:,} "
             "lines); they are paid for, so nothing is sent again"
         )
-    if told.executed > read.lines or read.gone:
+    if not whole(told, read):
         return (
             f"OpenAI counts {told.executed:,} requests as executed, and its files have "
             f"{read.lines:,}; what is paid for is waited for and not sent again"

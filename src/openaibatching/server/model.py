@@ -228,6 +228,7 @@ class Batch:
     tokens: int
     tries: int
     downloads: int
+    reads: int
     uploads: int
     creates: int
     upstream_id: str | None

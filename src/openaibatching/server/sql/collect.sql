@@ -92,17 +92,19 @@ select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
   from moved group by tenant;
 
 -- name: read_again
-update batch set downloads = downloads + 1
+update batch
+   set downloads = downloads + 1, reads = case when %(whole)s::bool then reads + 1 else 0 end
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state = 'ended'
 returning id;
 
 -- name: look_again
 -- What OpenAI's batch object says now: file ids and usage may come after the end, and its counts may
--- grow. Tokens that are null change nothing.
+-- grow. Tokens that are null change nothing. A change begins the count of readings anew.
 update batch
    set output_file_id = %(output_file_id)s::text, error_file_id = %(error_file_id)s::text,
        upstream_completed = %(completed)s::int, upstream_failed = %(failed)s::int,
+       reads = %(reads)s::int,
        input_tokens = coalesce(%(input_tokens)s::bigint, input_tokens),
        cached_tokens = coalesce(%(cached_tokens)s::bigint, cached_tokens),
        output_tokens = coalesce(%(output_tokens)s::bigint, output_tokens),

@@ -191,7 +191,8 @@ update batch
       and (lease_by is distinct from %(server)s::int or id <> all(%(held)b::uuid[]))
     order by next_at limit 1
     for update skip locked)
-returning id, state, leases, endpoint, model, requests, tokens, tries, downloads, uploads, creates,
+returning id, state, leases, endpoint, model, requests, tokens, tries, downloads, reads, uploads,
+          creates,
           upstream_id, upstream_status, input_file_id, output_file_id, error_file_id, errors,
           completed, failed, requeued, cancelled, cancel_wished_at, upstream_completed,
           upstream_failed, parent_id,

@@ -42,7 +42,8 @@ create table batch (
   troubled_at     timestamptz,                 -- since when there is trouble, if there is
   uploads         int not null default 0,      -- above 1: a stray file of ours may be upstream
   creates         int not null default 0,      -- not refused; above 1: so may a second batch
-  downloads       int not null default 0,      -- readings of the result files that were broken
+  downloads       int not null default 0,      -- readings of the result files that lacked something
+  reads           int not null default 0,      -- the whole ones among them since the batch object changed
   upstream_id     text unique,
   upstream_status text,                        -- the last that OpenAI told
   input_file_id   text,
