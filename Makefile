@@ -127,9 +127,9 @@ attack: .venv/dev ## every attack at once for SECONDS=n, and what an honest call
 CASES ?= 100
 SEED ?= 0
 
-fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, and as many odd bodies
+fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, as many odd bodies, and as many framings
 	@cd tests && ../.venv/bin/python -m security.schemathesis_run --cases $(CASES) --seed $(SEED)
-	@CASES=$(CASES) .venv/bin/pytest -q tests/security/test_fuzz.py
+	@CASES=$(CASES) .venv/bin/pytest -q tests/security/test_fuzz.py tests/security/test_framing_fuzz.py
 
 # ----- virtual environments, made once and again when pyproject.toml changes -----
 

@@ -57,8 +57,8 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "worker keyring sessions incoming forecaster budget totals model_list answers_read "
-            "door roll bulk_out bulk overview api_reports api_models api connections steering "
-            "visitor looks routes calling_off"
+            "door roll bulk_out bulk overview api_reports api_models api framing connections "
+            "steering visitor looks routes calling_off"
         ),
     ),
     ("put together", True, "service"),

@@ -11,7 +11,7 @@ import pytest
 from openaibatching.server import connections, incoming
 from support.door import Door, open_door
 from support.postgres import ONE_KIND, Cluster
-from support.wire import Wire
+from support.wire import Wire, wire_to
 from support.world import KEY
 
 pytestmark = ONE_KIND
@@ -33,16 +33,6 @@ async def brisk(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
         folder = tmp_path_factory.mktemp("brisk")
         async with open_door(cluster, folder, batch_linger_s=3600, wait_s_max=3) as door:
             yield door
-
-
-@contextlib.asynccontextmanager
-async def wire_to(door: Door, *first: bytes) -> AsyncIterator[Wire]:
-    wire = await Wire.to(door.service)
-    try:
-        await wire.send(*first)
-        yield wire
-    finally:
-        wire.abort()
 
 
 async def trickled(wire: Wire, byte: bytes) -> bytes:
@@ -127,15 +117,6 @@ async def test_what_is_no_http_is_told_so_in_openais_shape(brisk: Door) -> None:
             assert (reply.status, reply.json()["error"]["code"]) == (400, "invalid_http")
 
 
-async def test_nonsense_behind_a_call_is_not_taken_for_its_reply(brisk: Door) -> None:
-    async with wire_to(brisk) as wire:
-        await wire.head("POST", "/v1/responses", [AUTH, JSON, LENGTH, ("Prefer", "wait=3")])
-        await wire.send(BODY, b"nonsense\r\n\r\n")
-        assert await wire.rest() == b""
-    call = await brisk.client.post("/v1/responses", content=BODY, headers=[JSON])
-    assert call.json()["batching"]["status"] == "queued"  # it counts all the same
-
-
 async def test_a_webhook_that_comes_slowly_is_given_up(
     brisk: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,12 +124,6 @@ async def test_a_webhook_that_comes_slowly_is_given_up(
     async with wire_to(brisk) as wire:
         await wire.head("POST", "/webhooks/openai", [JSON, ("Content-Length", "60000")])
         timed_out(await trickled(wire, b"x"))
-
-
-async def test_an_upgrade_is_not_what_we_speak(brisk: Door) -> None:
-    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n\r\n"
-    async with wire_to(brisk, b"GET /health HTTP/1.1\r\nHost: x\r\n" + upgrade) as wire:
-        assert (await wire.reply()).status == 200
 
 
 async def test_a_caller_that_closes_its_half_leaves_the_request_and_no_connection(

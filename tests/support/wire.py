@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from openaibatching.server.service import Service
 from support.deadline import DEADLINE_S
+from support.door import Door
 
 HEAD_BYTES_MAX = 65_536
 
@@ -89,3 +90,14 @@ class Wire:
     def abort(self) -> None:
         """Go away without a word."""
         self._writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def wire_to(door: Door, *first: bytes) -> AsyncIterator[Wire]:
+    """A connection on which this was sent; gone without a word at the end."""
+    wire = await Wire.to(door.service)
+    try:
+        await wire.send(*first)
+        yield wire
+    finally:
+        wire.abort()

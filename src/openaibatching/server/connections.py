@@ -15,14 +15,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from httptools import HttpParserError
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from openaibatching.server import errors, journal, reply_headers
-from openaibatching.server.incoming import ARRIVED
+from openaibatching.server.framing import Framing
 
 log = journal.get()
 
@@ -125,7 +122,7 @@ class Connections:
                 connection.look(now)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(Framing):
     """uvicorn's protocol, with limits."""
 
     def __init__(self, connections: Connections, *args: Any, **more: Any) -> None:
@@ -154,7 +151,12 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             return
         self._loose += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.feed(data)
+        except HttpParserError as error:
+            wrong = error.__context__  # what one of our callbacks raised
+            self.refuse(wrong if isinstance(wrong, errors.Refusal) else errors.InvalidHttp())
         if self._loose > HEAD_BYTES_MAX:
             self.refuse(errors.HeadersTooLarge())
         elif self._idle and not self.head_begun:
@@ -167,7 +169,6 @@ class Connection(HttpToolsProtocol):
         self.head_begun = False
         self._connections.called(self)
         super().on_headers_complete()
-        self.headers = []  # trailers come here, and not to the headers (RFC 9110, 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self._loose = 0
@@ -175,7 +176,6 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._loose = 0
-        self.scope[ARRIVED] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -202,31 +202,37 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def refuse(self, refusal: errors.Refusal) -> None:
-        """Say what is wrong and close."""
+        """Read no more: answer the calls that have come whole, or say what is wrong, and close."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        if not self._idle and self.cycle.more_body and self.pipeline:
+            self.pipeline.popleft()  # cut off, and not at work yet: the one before it is the last
+            assert self._working is not None
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._working
+        if not self._idle and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            return
         self._connections.wait(self)
-        # Between the lines of a reply, or in place of another call's, nobody would understand it.
-        cycle = self.cycle
-        understood = self._idle or (
-            cycle is self._working and cycle.more_body and not cycle.response_started
-        )
+        started = not self._idle and self.cycle.response_started
         self._give_up()
-        if understood:
-            content = json.dumps(refusal.body(), separators=(",", ":")).encode()
-            headers = [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(content)),
-                (b"connection", b"close"),
-            ]
-            id_, https = reply_headers.new_id(), self.scheme == "https"
-            headers = reply_headers.complete(headers, id_, https=https)
-            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-            self.transport.write(STATUS_LINE[refusal.http_status] + lines + b"\r\n" + content)
+        if not started:  # between the lines of a reply, nobody would understand it
+            self._say(refusal)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _say(self, refusal: errors.Refusal) -> None:
+        content = json.dumps(refusal.body(), separators=(",", ":")).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(content)),
+            (b"connection", b"close"),
+        ]
+        id_, https = reply_headers.new_id(), self.scheme == "https"
+        headers = reply_headers.complete(headers, id_, https=https)
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[refusal.http_status] + lines + b"\r\n" + content)
 
     def _give_up(self) -> None:
         """Tell the call that is under way that nobody is there any more."""
