@@ -185,6 +185,19 @@ def test_the_simulator_and_the_client_stand_alone(part: str, forbidden: tuple[st
     assert wrong == []
 
 
+def test_the_rooms_of_the_simulator_import_in_one_direction() -> None:
+    rooms = ("faults", "engine", "api")
+    wrong = [
+        f"{room}/{path.name} imports {imported}"
+        for place, room in enumerate(rooms)
+        for path in sorted((PACKAGE / "simulator" / room).rglob("*.py"))
+        for imported in source.imports(path)
+        if imported.startswith("openaibatching.simulator.")
+        and imported.split(".")[2] not in rooms[: place + 1]
+    ]
+    assert wrong == []
+
+
 def test_a_bare_import_needs_nothing_but_the_official_package() -> None:
     extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]["server"]
     wanted = {re.split(r"[\[<>=;]", line)[0].replace("-", "_").lower() for line in extras}

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from clients.real_server import BatchServer
 from openaibatching import OpenAIBatching, ParsedChatCompletion, ParsedResponse
-from openaibatching.simulator import arrays, body_sha256
+from openaibatching.simulator import body_sha256
+from openaibatching.simulator.engine import arrays
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

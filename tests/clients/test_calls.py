@@ -26,7 +26,7 @@ from openaibatching import (
     ParsedResponse,
     Response,
 )
-from openaibatching.simulator.arrays import dimensions, vector
+from openaibatching.simulator.engine.arrays import dimensions, vector
 
 MESSAGES = [{"role": "user", "content": "Hello, world!"}]
 Call = Callable[[Any], Any]

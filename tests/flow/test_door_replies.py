@@ -11,7 +11,7 @@ from openai.types import ImagesResponse
 
 from openaibatching.server.service import Service
 from openaibatching.simulator import Simulator
-from openaibatching.simulator.canonical import body_sha256, parse
+from openaibatching.simulator.engine.canonical import body_sha256, parse
 from support.door import WAIT, Door
 from support.world import http, sdk
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from openaibatching.simulator import Faults, Simulator
-from openaibatching.simulator.webhooks import sign
+from openaibatching.simulator.api.webhooks import sign
 from support.door import WAIT, Door, open_door, refused
 from support.postgres import Cluster
 from support.world import Clock, until

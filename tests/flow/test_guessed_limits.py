@@ -17,7 +17,7 @@ from openaibatching.server.context import Context
 from openaibatching.server.forecast import Forecast
 from openaibatching.server.form import form_one
 from openaibatching.simulator import Simulator
-from openaibatching.simulator.account import Account
+from openaibatching.simulator.engine.account import Account
 from support.steps import STEPS, answer, chat, drive, look, openai_of, put
 from support.world import Clock
 

@@ -9,8 +9,8 @@ import pytest
 from openaibatching.server.context import Context
 from openaibatching.server.errors import UpstreamUnknown
 from openaibatching.simulator import Faults
-from openaibatching.simulator.content import Content, Folder
-from openaibatching.simulator.state import File
+from openaibatching.simulator.engine.content import Content, Folder
+from openaibatching.simulator.engine.state import File
 from support.steps import chat, drive, openai_of, put
 from support.world import Clock
 

@@ -20,7 +20,7 @@ from openaibatching.server.form import form_one
 from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.watch import watch_one
 from openaibatching.simulator import Simulator
-from openaibatching.simulator.faults import Faults
+from openaibatching.simulator.faults.faults import Faults
 from support.postgres import ONE_KIND
 from support.steps import chat, openai_of, put
 from support.world import Clock

@@ -10,8 +10,8 @@ import pytest
 
 from openaibatching.server.context import Context
 from openaibatching.simulator import Faults
-from openaibatching.simulator.account import REFUSALS, Account
-from openaibatching.simulator.errors import INVALID
+from openaibatching.simulator.engine.account import REFUSALS, Account
+from openaibatching.simulator.engine.errors import INVALID
 from support.postgres import ONE_KIND
 from support.steps import answer, chat, drive, look, openai_of, put, turn
 from support.world import Clock

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from openaibatching.server.embedded import EmbeddedPostgres
 from openaibatching.simulator import Faults, Simulator, running
-from openaibatching.simulator.webhooks import sign
+from openaibatching.simulator.api.webhooks import sign
 from support.deadline import DEADLINE_S
 from support.keys import KeysCommand
 from support.postgres import ONE_KIND, Cluster

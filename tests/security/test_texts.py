@@ -21,7 +21,7 @@ from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.model import request_id
 from openaibatching.server.modes import Mode
 from openaibatching.server.page import routes as page
-from openaibatching.simulator.webhooks import sign
+from openaibatching.simulator.api.webhooks import sign
 from support.door import Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster
 from support.source import SERVER

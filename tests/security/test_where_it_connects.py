@@ -14,7 +14,7 @@ import httpx2
 
 from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.simulator import Simulator, running
-from openaibatching.simulator.webhooks import sign
+from openaibatching.simulator.api.webhooks import sign
 from support.deadline import DEADLINE_S
 from support.postgres import ONE_KIND, Cluster
 from support.process import environment, server_process

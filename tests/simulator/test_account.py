@@ -5,7 +5,7 @@ import openai
 import pytest
 
 from openaibatching.simulator import Account, Simulator
-from openaibatching.simulator.account import REFUSALS
+from openaibatching.simulator.engine.account import REFUSALS
 from simulator.kit import World, said, world
 
 LIMIT = {"gpt-4o": 1000}

@@ -16,7 +16,7 @@ import pytest
 from openai import OpenAI
 
 from openaibatching.simulator import Faults, command
-from openaibatching.simulator.markers import AT_VALIDATION, IN_RESULT
+from openaibatching.simulator.faults.markers import AT_VALIDATION, IN_RESULT
 from support.deadline import DEADLINE_S
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"

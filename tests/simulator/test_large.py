@@ -35,7 +35,7 @@ def test_one_line_too_many_fails_the_batch() -> None:
 
 
 def test_the_simulator_imports_nothing_it_is_there_to_test() -> None:
-    for path in SOURCE.glob("*.py"):
+    for path in SOURCE.rglob("*.py"):
         text = path.read_text()
         assert "openaibatching.server" not in text
         assert "openaibatching.client" not in text

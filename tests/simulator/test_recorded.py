@@ -10,7 +10,7 @@ import pytest
 from openai.types.responses import Response
 
 from openaibatching.simulator import Faults
-from openaibatching.simulator.durations import quantile
+from openaibatching.simulator.faults.durations import quantile
 from simulator.kit import CHAT, World, chat, line, said, world
 
 RESPONSES, EMBEDDINGS = "/v1/responses", "/v1/embeddings"

@@ -9,7 +9,7 @@ import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
 
 from openaibatching.simulator import Faults
-from openaibatching.simulator.webhooks import sign
+from openaibatching.simulator.api.webhooks import sign
 from simulator.kit import World, said, world
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="

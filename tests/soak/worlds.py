@@ -13,7 +13,7 @@ import psycopg
 
 from openaibatching.server.results import owner
 from openaibatching.simulator import Account, Faults, Simulator, body_sha256
-from openaibatching.simulator.account import REFUSALS
+from openaibatching.simulator.engine.account import REFUSALS
 from support.books import untrue_receipts
 from support.steps import chat
 

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from openaibatching.simulator.calls import Call
-from openaibatching.simulator.gates import Gate, When
+from openaibatching.simulator.engine.calls import Call
+from openaibatching.simulator.faults.gates import Gate, When
 from support.deadline import DEADLINE_S
 from support.killing import MODEL, STORING, World
 from support.points import CREATES

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import httpx2
 
 from openaibatching.simulator import Faults
-from openaibatching.simulator.gates import When
+from openaibatching.simulator.faults.gates import When
 from support.deadline import DEADLINE_S
 from support.killing import STORING, World
 from support.steps import chat

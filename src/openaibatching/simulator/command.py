@@ -9,10 +9,11 @@ import textwrap
 import threading
 from collections.abc import Sequence
 
-from openaibatching.simulator.account import Account
-from openaibatching.simulator.core import RECORDED, Lag, Simulator
-from openaibatching.simulator.faults import Faults
-from openaibatching.simulator.markers import AT_VALIDATION, IN_RESULT
+from openaibatching.simulator.core import Simulator
+from openaibatching.simulator.engine.account import Account
+from openaibatching.simulator.engine.world import RECORDED, Lag
+from openaibatching.simulator.faults.faults import Faults
+from openaibatching.simulator.faults.markers import AT_VALIDATION, IN_RESULT
 from openaibatching.simulator.running import running
 
 PORT = 9488

@@ -11,7 +11,7 @@ import uvicorn
 
 from openaibatching.simulator.core import Simulator
 
-_START_S, _GRACE_S, _TICK_S = 10.0, 0.5, 0.005
+_START_S, _GRACE_S, _TICK_S = 60.0, 0.5, 0.005
 
 
 class _Server(uvicorn.Server):

@@ -3,15 +3,15 @@
 import json
 from typing import Any
 
-from openaibatching.simulator import texts
-from openaibatching.simulator.errors import (
+from openaibatching.simulator.engine import texts
+from openaibatching.simulator.engine.errors import (
     ApiError,
     invalid_type,
     invalid_value,
     out_of_range,
 )
-from openaibatching.simulator.known import KNOWN
-from openaibatching.simulator.limits import Limits
+from openaibatching.simulator.engine.known import KNOWN
+from openaibatching.simulator.engine.limits import Limits
 
 _ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 _NUMBERS = {

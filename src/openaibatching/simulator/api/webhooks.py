@@ -12,11 +12,12 @@ import secrets
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.error import URLError
 
-from openaibatching.simulator.faults import Dice
+from openaibatching.simulator.faults.faults import Dice
 
 _AGENT = "OpenAI/1.0 (+https://platform.openai.com/docs/webhooks)"
 REPLY_WITHIN_S = 5.0
@@ -52,10 +53,12 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 class Webhooks:
     """A queue and the thread that empties it. Times here are real ones, not the clock's."""
 
-    def __init__(self, url: str, secret: str, dice: Dice, backoff_s: float = 1.0) -> None:
+    def __init__(
+        self, url: str, secret: str, dice: Callable[[], Dice], backoff_s: float = 1.0
+    ) -> None:
         self.url = url
         self._secret = secret
-        self.dice = dice
+        self._dice = dice
         self._backoff_s = backoff_s
         self._changed = threading.Condition()
         self._queue: list[_Delivery] = []
@@ -74,13 +77,13 @@ class Webhooks:
             "data": {"id": batch_id},
         }
         body = json.dumps(document, separators=(",", ":")).encode()
-        if self.dice.hits("webhook_lost"):
+        if self._dice().hits("webhook_lost"):
             return
         due = time.monotonic()
-        swapped = self.dice.hits("webhook_out_of_order") and self.dice.nth("swap") % 2
-        if swapped or self.dice.hits("webhook_late"):
-            due += self.dice.faults.webhook_late_s
-        times = 2 if self.dice.hits("webhook_duplicated") else 1
+        swapped = self._dice().hits("webhook_out_of_order") and self._dice().nth("swap") % 2
+        if swapped or self._dice().hits("webhook_late"):
+            due += self._dice().faults.webhook_late_s
+        times = 2 if self._dice().hits("webhook_duplicated") else 1
         with self._changed:
             id_ = f"wh_{secrets.token_hex(16)}"
             # A duplicate has the same id: that is what receivers tell it by.
@@ -131,7 +134,7 @@ class Webhooks:
     def _post(self, delivery: _Delivery) -> bool:
         timestamp = int(time.time())
         signature = sign(self._secret, delivery.id, timestamp, delivery.body)
-        if self.dice.hits("webhook_two_secrets"):
+        if self._dice().hits("webhook_two_secrets"):
             # During rotation the old secret signs as well; any one may match.
             old = sign("a secret that was rotated out", delivery.id, timestamp, delivery.body)
             signature = f"{old} {signature}"

@@ -5,11 +5,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from openaibatching.simulator.content import Content
-from openaibatching.simulator.ids import digits, word
-from openaibatching.simulator.ledger import Usage
-from openaibatching.simulator.snapshots import snapshot
-from openaibatching.simulator.timeline import Timeline
+from openaibatching.simulator.engine.content import Content
+from openaibatching.simulator.engine.ids import digits, word
+from openaibatching.simulator.engine.ledger import Usage
+from openaibatching.simulator.engine.snapshots import snapshot
+from openaibatching.simulator.engine.timeline import Timeline
 
 TERMINAL = frozenset({"failed", "completed", "expired", "cancelled"})
 

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from openaibatching.simulator.faults import Dice
+from openaibatching.simulator.faults.faults import Dice
 
 MISSING_FILE_S = 900.0
 """A batch whose input file is gone was validated for so long."""

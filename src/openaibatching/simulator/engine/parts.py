@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from openaibatching.simulator import texts
-from openaibatching.simulator.ledger import Usage
-from openaibatching.simulator.schema import fitting
+from openaibatching.simulator.engine import texts
+from openaibatching.simulator.engine.ledger import Usage
+from openaibatching.simulator.engine.schema import fitting
 
 _REASONING = ("o1", "o3", "o4", "gpt-5", "gpt-6")
 # Cache writes are counted from GPT-5.6 on (prompt caching guide).

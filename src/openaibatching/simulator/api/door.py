@@ -5,20 +5,18 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from openaibatching.simulator.calls import Call
-from openaibatching.simulator.canonical import write
-from openaibatching.simulator.errors import ApiError
-from openaibatching.simulator.gates import When
-from openaibatching.simulator.wire import wire_of
-
-if TYPE_CHECKING:
-    from openaibatching.simulator.core import Simulator
+from openaibatching.simulator.api.wire import wire_of
+from openaibatching.simulator.engine.calls import Call
+from openaibatching.simulator.engine.canonical import write
+from openaibatching.simulator.engine.errors import ApiError
+from openaibatching.simulator.engine.world import World
+from openaibatching.simulator.faults.gates import When
 
 Act = Callable[[Request], Awaitable[Response]]
 
@@ -46,8 +44,8 @@ class CutError(Exception):
 class Door:
     """Wraps the routes of one Simulator."""
 
-    def __init__(self, simulator: "Simulator") -> None:
-        self._simulator = simulator
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def route(self, method: str, template: str, act: Act) -> Route:
         """A Starlette route under /v1 for one of OpenAI's calls."""
@@ -69,21 +67,21 @@ class Door:
     def named(self, reply: Response) -> Response:
         """The reply with the headers that each of OpenAI's has, whatever it says."""
         reply.headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
-        reply.headers["openai-organization"] = self._simulator.organization
+        reply.headers["openai-organization"] = self._world.organization
         return reply
 
     def note(self, request: Request, template: str) -> None:
         """Record a call."""
         retry = request.headers.get("x-stainless-retry-count", "0")
         call = Call(
-            self._simulator.clock(),
+            self._world.clock(),
             request.method,
             template,
             request.url.path,
             int(retry) if retry.isdecimal() else 0,
             _presented(request)[1],
         )
-        self._simulator.requests.add(call)
+        self._world.requests.add(call)
 
     async def _reply(self, request: Request, name: str, act: Act) -> Response:
         try:
@@ -100,7 +98,7 @@ class Door:
         scheme, key = _presented(request)
         if scheme.lower() != "bearer" or not key:
             raise ApiError(401, "Missing bearer or basic authentication in header")
-        keys = self._simulator.api_keys
+        keys = self._world.api_keys
         if keys is not None and key not in keys:
             message = (
                 f"Incorrect API key provided: {_masked(key)}. You can find your API key at "
@@ -109,13 +107,13 @@ class Door:
             raise ApiError(401, message, code="invalid_api_key")
 
     async def _gate(self, name: str, when: When) -> None:
-        gate = self._simulator.gates.take(name, when)
+        gate = self._world.gates.take(name, when)
         if gate is not None and await gate.stop_here():
             raise CutError
 
     def _before(self, name: str) -> Response | None:
         """Trouble that keeps the call from acting."""
-        dice = self._simulator.dice
+        dice = self._world.dice
         if dice.hits("reset"):
             raise CutError(reset=True)
         if dice.hits("error_429"):
@@ -133,7 +131,7 @@ class Door:
 
     async def _after(self, name: str, reply: Response) -> Response:
         """Trouble that comes when the call has acted."""
-        dice = self._simulator.dice
+        dice = self._world.dice
         acted = reply.status_code == 200
         if dice.hits("timeouts"):
             await asyncio.sleep(dice.faults.hold_s)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from openaibatching.simulator.canonical import parse
-from openaibatching.simulator.engine import Order
-from openaibatching.simulator.errors import (
+from openaibatching.simulator.engine.canonical import parse
+from openaibatching.simulator.engine.engine import Order
+from openaibatching.simulator.engine.errors import (
     ApiError,
     invalid_id,
     invalid_type,
@@ -12,7 +12,7 @@ from openaibatching.simulator.errors import (
     missing,
     out_of_range,
 )
-from openaibatching.simulator.limits import (
+from openaibatching.simulator.engine.limits import (
     ENDPOINTS,
     EXPIRES_AFTER_MAX_S,
     EXPIRES_AFTER_MIN_S,

@@ -8,12 +8,12 @@ differ from one execution to the next, as they do upstream.
 from collections.abc import Callable
 from typing import Any
 
-from openaibatching.simulator import arrays, defaults, texts, tools
-from openaibatching.simulator.ids import digits, word
-from openaibatching.simulator.ledger import Usage
-from openaibatching.simulator.parts import text_of, usage_of
-from openaibatching.simulator.responses import response
-from openaibatching.simulator.snapshots import snapshot
+from openaibatching.simulator.engine import arrays, defaults, texts, tools
+from openaibatching.simulator.engine.ids import digits, word
+from openaibatching.simulator.engine.ledger import Usage
+from openaibatching.simulator.engine.parts import text_of, usage_of
+from openaibatching.simulator.engine.responses import response
+from openaibatching.simulator.engine.snapshots import snapshot
 
 Answer = tuple[dict[str, Any], Usage]
 

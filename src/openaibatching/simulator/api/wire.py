@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openaibatching.simulator.content import Content
+from openaibatching.simulator.engine.content import Content
 
 _CHUNK = 256 * 1024
 _KEY = "simulator.wire"

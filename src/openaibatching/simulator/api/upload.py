@@ -11,12 +11,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from openaibatching.simulator import parameters
-from openaibatching.simulator.canonical import canonical, parse
-from openaibatching.simulator.content import Content, Folder, Writer
-from openaibatching.simulator.errors import ApiError, missing
-from openaibatching.simulator.limits import Limits
-from openaibatching.simulator.markers import AT_UPLOAD, Markers
+from openaibatching.simulator.api import parameters
+from openaibatching.simulator.engine.canonical import canonical, parse
+from openaibatching.simulator.engine.content import Content, Folder, Writer
+from openaibatching.simulator.engine.errors import ApiError, missing
+from openaibatching.simulator.engine.limits import Limits
+from openaibatching.simulator.faults.markers import AT_UPLOAD, Markers
 
 _FIELD_BYTES_MAX = 64 * 1024
 _BAD_FORMAT = "Invalid file format for Batch API. Must be .jsonl"

@@ -9,16 +9,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from openaibatching.simulator import answers
-from openaibatching.simulator.account import Standing
-from openaibatching.simulator.canonical import canonical, parse
-from openaibatching.simulator.errors import ApiError, error
-from openaibatching.simulator.faults import Dice
-from openaibatching.simulator.ledger import Ledger, Usage
-from openaibatching.simulator.limits import Limits
-from openaibatching.simulator.markers import IN_RESULT, Marker, Markers
-from openaibatching.simulator.semantics import refuse
-from openaibatching.simulator.unfinished import UNFINISHED, image_timeout, unfinished
+from openaibatching.simulator.engine import answers
+from openaibatching.simulator.engine.account import Standing
+from openaibatching.simulator.engine.canonical import canonical, parse
+from openaibatching.simulator.engine.errors import ApiError, error
+from openaibatching.simulator.engine.ledger import Ledger, Usage
+from openaibatching.simulator.engine.limits import Limits
+from openaibatching.simulator.engine.semantics import refuse
+from openaibatching.simulator.engine.unfinished import UNFINISHED, image_timeout, unfinished
+from openaibatching.simulator.faults.faults import Dice
+from openaibatching.simulator.faults.markers import IN_RESULT, Marker, Markers
 
 NOT_EXECUTED = {
     "batch_expired": "This request could not be executed before the completion window expired.",

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from openaibatching.simulator.durations import EXPIRY_NOTICED_S, MISSING_FILE_S, drawn
-from openaibatching.simulator.faults import Dice
+from openaibatching.simulator.faults.durations import EXPIRY_NOTICED_S, MISSING_FILE_S, drawn
+from openaibatching.simulator.faults.faults import Dice
 
 # How the lag is shared out: a batch validates, then runs, then writes its files.
 VALIDATED_SHARE, EXECUTED_SHARE = 0.1, 0.9

@@ -5,12 +5,12 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from openaibatching.simulator.account import Standing
-from openaibatching.simulator.canonical import parse
-from openaibatching.simulator.content import Content, Folder, Writer
-from openaibatching.simulator.faults import Dice
-from openaibatching.simulator.ledger import Ledger, Usage
-from openaibatching.simulator.lines import Executor, unexecuted
+from openaibatching.simulator.engine.account import Standing
+from openaibatching.simulator.engine.canonical import parse
+from openaibatching.simulator.engine.content import Content, Folder, Writer
+from openaibatching.simulator.engine.ledger import Ledger, Usage
+from openaibatching.simulator.engine.lines import Executor, unexecuted
+from openaibatching.simulator.faults.faults import Dice
 
 # An id with an escaped quote in it is cut there, which garbles the line as well.
 _CUSTOM_ID = re.compile(rb'"custom_id": ?"[^"]*"')

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from openaibatching.simulator import texts, tools
-from openaibatching.simulator.ids import digits, word
-from openaibatching.simulator.ledger import Usage
-from openaibatching.simulator.parts import reasons, text_of, usage_of
-from openaibatching.simulator.snapshots import snapshot
+from openaibatching.simulator.engine import texts, tools
+from openaibatching.simulator.engine.ids import digits, word
+from openaibatching.simulator.engine.ledger import Usage
+from openaibatching.simulator.engine.parts import reasons, text_of, usage_of
+from openaibatching.simulator.engine.snapshots import snapshot
 
 _ID_DIGITS = 50
 _NO_TOKENS = {"image_tokens": 0, "text_tokens": 0}

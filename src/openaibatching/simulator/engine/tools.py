@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from openaibatching.simulator.schema import fitting
+from openaibatching.simulator.engine.schema import fitting
 
 
 @dataclass(frozen=True)

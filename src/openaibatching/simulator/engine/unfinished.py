@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from openaibatching.simulator.errors import ApiError
-from openaibatching.simulator.ledger import Usage
-from openaibatching.simulator.markers import Marker
-from openaibatching.simulator.responses import message
+from openaibatching.simulator.engine.errors import ApiError
+from openaibatching.simulator.engine.ledger import Usage
+from openaibatching.simulator.engine.responses import message
+from openaibatching.simulator.faults.markers import Marker
 
 UNFINISHED = frozenset({"failed", "incomplete", "two_messages"})
 

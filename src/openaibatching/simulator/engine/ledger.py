@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from openaibatching.simulator.canonical import body_sha256
+from openaibatching.simulator.engine.canonical import body_sha256
 
 
 @dataclass

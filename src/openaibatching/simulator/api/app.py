@@ -4,7 +4,7 @@ https://platform.openai.com/docs/api-reference/batch and …/api-reference/files
 """
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -13,23 +13,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from openaibatching.simulator import admin, parameters, upload
-from openaibatching.simulator.door import CutError, Door, json_reply, refused, server_error
-from openaibatching.simulator.errors import ApiError, invalid_id, invalid_value
-from openaibatching.simulator.limits import DAY_S
-from openaibatching.simulator.state import Batch, File
-from openaibatching.simulator.wire import ContentReply, Wired
-
-if TYPE_CHECKING:
-    from openaibatching.simulator.core import Simulator
+from openaibatching.simulator.api import admin, parameters, upload
+from openaibatching.simulator.api.door import CutError, Door, json_reply, refused, server_error
+from openaibatching.simulator.api.wire import ContentReply, Wired
+from openaibatching.simulator.engine.errors import ApiError, invalid_id, invalid_value
+from openaibatching.simulator.engine.limits import DAY_S
+from openaibatching.simulator.engine.state import Batch, File
+from openaibatching.simulator.engine.world import World
 
 _BATCHES_END, _FILES_END = ("first_id", "last_id", "has_more"), ("has_more", "first_id", "last_id")
 _BATCH_FILE_LIFE_S = 30 * DAY_S
 
 
-def build(simulator: "Simulator") -> ASGIApp:
+def build(world: World) -> ASGIApp:
     """The ASGI app of one Simulator."""
-    door, api = Door(simulator), Api(simulator)
+    door, api = Door(world), Api(world)
 
     async def unknown(request: Request, error: Exception) -> Response:
         path = request.url.path
@@ -52,7 +50,7 @@ def build(simulator: "Simulator") -> ASGIApp:
         door.route("POST", "/batches/{id}/cancel", api.cancel_batch),
         door.route("GET", "/models", api.list_models),
         door.route("GET", "/models/{id:path}", api.get_model),
-        *admin.routes(simulator),
+        *admin.routes(world),
     ]
     app = Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
     # "/v1/files//content" is what an empty file id leads to: a 404, never a redirect.
@@ -63,9 +61,9 @@ def build(simulator: "Simulator") -> ASGIApp:
 class Api:
     """One method a call."""
 
-    def __init__(self, simulator: "Simulator") -> None:
-        self._simulator = simulator
-        self._engine = simulator.engine
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._engine = world.engine
         # Looks at batches may work for seconds; they must not use up everybody's threads.
         self._threads: anyio.CapacityLimiter | None = None
 
@@ -76,20 +74,20 @@ class Api:
 
     async def upload_file(self, request: Request) -> Response:
         """POST /files."""
-        sim = self._simulator
-        wait = sim.uploads.take(sim.clock())
+        world = self._world
+        wait = world.uploads.take(world.clock())
         if wait is not None:
-            raise _rate_limited("file uploads", sim.uploads.most, "minute", wait)
-        got = await upload.receive(request, self._engine.folder, sim.limits, self._engine.markers)
-        now = sim.clock()
+            raise _rate_limited("file uploads", world.uploads.most, "minute", wait)
+        got = await upload.receive(request, self._engine.folder, world.limits, self._engine.markers)
+        now = world.clock()
         life = got.expires_s or (_BATCH_FILE_LIFE_S if got.purpose == "batch" else None)
         file = File(
             got.content, got.filename, got.purpose, now, None if life is None else now + life
         )
-        if sim.dice.hits("file_invisible"):
-            file.invisible_until = now + sim.dice.faults.file_invisible_s
-        if sim.dice.hits("late_upload"):
-            file.created = now + sim.dice.faults.late_s
+        if world.dice.hits("file_invisible"):
+            file.invisible_until = now + world.dice.faults.file_invisible_s
+        if world.dice.hits("late_upload"):
+            file.created = now + world.dice.faults.late_s
             self._engine.later(file.created, lambda at: self._engine.store.add_file(file))
             self._lose_reply()
         return json_reply(self._shown(self._engine.store.add_file(file).view()))
@@ -103,7 +101,7 @@ class Api:
             raise invalid_value("order", order, ("asc", "desc"))
         files = [
             file
-            for file in self._engine.store.files(self._simulator.clock())
+            for file in self._engine.store.files(self._world.clock())
             if query.get("purpose") in (None, file.purpose)
         ]
         files.sort(key=lambda file: (int(file.created), file.number), reverse=order == "desc")
@@ -115,7 +113,7 @@ class Api:
 
     async def get_content(self, request: Request) -> Response:
         """GET /files/{id}/content."""
-        file, dice = self._file(request), self._simulator.dice
+        file, dice = self._file(request), self._world.dice
         file.reads += 1
         first_reads = file.reads <= dice.faults.content_reads
         if first_reads:
@@ -143,21 +141,21 @@ class Api:
 
     async def create_batch(self, request: Request) -> Response:
         """POST /batches: only parameters are refused here, content is judged later."""
-        sim = self._simulator
+        world = self._world
         order = parameters.order(await request.body())
         self._engine.appear()
-        now = sim.clock()
-        wait = sim.creates.take(now)
+        now = world.clock()
+        wait = world.creates.take(now)
         if wait is not None:
-            raise _rate_limited("batch creations", sim.creates.most, "hour", wait)
+            raise _rate_limited("batch creations", world.creates.most, "hour", wait)
         out_of_order = self._engine.standing.refusal(at_validation=False)
         if out_of_order is not None:
             raise out_of_order
         file = self._engine.store.file(order.input_file_id, now)
         if file is not None:
             self._check_input(file, now)
-        if sim.dice.hits("late_create"):
-            due = now + sim.dice.faults.late_s
+        if world.dice.hits("late_create"):
+            due = now + world.dice.faults.late_s
             self._engine.later(due, lambda at: self._engine.create(order, at))
             self._lose_reply()
         batch = self._engine.create(order)
@@ -165,7 +163,7 @@ class Api:
 
     def _lose_reply(self) -> NoReturn:
         """What a caller hears of a call that will act later: by turns a 503 and nothing."""
-        if self._simulator.dice.nth("late_reply") % 2:
+        if self._world.dice.nth("late_reply") % 2:
             raise server_error(503)
         raise CutError
 
@@ -174,9 +172,9 @@ class Api:
             message = f"Invalid purpose of file {file.id}: expected 'batch', got '{file.purpose}'."
             raise ApiError(400, message, "input_file_id", "invalid_file_purpose")
         # A file not yet visible is refused here or fails the batch; both were seen.
-        if file.invisible_until > now and self._simulator.dice.nth("invisible") % 2:
+        if file.invisible_until > now and self._world.dice.nth("invisible") % 2:
             message = (
-                f"Cannot find file {file.id}, or project {self._simulator.project} "
+                f"Cannot find file {file.id}, or project {self._world.project} "
                 "does not have access to it."
             )
             raise ApiError(400, message, "file_id")
@@ -189,9 +187,9 @@ class Api:
 
     async def get_batch(self, request: Request) -> Response:
         """GET /batches/{id}."""
-        batch, dice = self._batch(request), self._simulator.dice
+        batch, dice = self._batch(request), self._world.dice
         away_until = batch.created + dice.faults.polls_blackout_s
-        if dice.hits("polls_blackout", batch.number) and self._simulator.clock() < away_until:
+        if dice.hits("polls_blackout", batch.number) and self._world.clock() < away_until:
             raise server_error(502)
         view = await self._aside(self._engine.view, batch)
         if dice.hits("unknown_status"):
@@ -205,17 +203,17 @@ class Api:
         if batch.ended and batch.status != "cancelled":
             message = f"Cannot cancel a batch with status '{batch.status}'."
             raise ApiError(409, message)
-        return json_reply(batch.view(self._simulator.clock()))
+        return json_reply(batch.view(self._world.clock()))
 
     async def list_models(self, request: Request) -> Response:
         """GET /models."""
-        names = sorted(self._simulator.models or ("gpt-4o", "gpt-4o-mini"))
+        names = sorted(self._world.models or ("gpt-4o", "gpt-4o-mini"))
         return json_reply({"object": "list", "data": [_model(name) for name in names]})
 
     async def get_model(self, request: Request) -> Response:
         """GET /models/{id}: without a list of models there is any, but for the denied ones."""
         name = request.path_params["id"]
-        if not self._simulator.supports(name):
+        if not self._world.supports(name):
             message = f"The model '{name}' does not exist or you do not have access to it."
             raise ApiError(404, message, "model", "model_not_found")
         return json_reply(_model(name))
@@ -229,7 +227,7 @@ class Api:
         end: tuple[str, ...] = _BATCHES_END,
     ) -> Response:
         """A page of a list, or what some servers make of it. `end` has its last members."""
-        dice = self._simulator.dice
+        dice = self._world.dice
         if dice.hits("list_ignores_after"):
             page = parameters.page(objects, {**query, "after": ""}, default, most)
             page["has_more"] = True
@@ -244,14 +242,14 @@ class Api:
         return json_reply(page)
 
     def _shown(self, view: dict[str, Any]) -> dict[str, Any]:
-        if self._simulator.dice.hits("unknown_fields"):
+        if self._world.dice.hits("unknown_fields"):
             view["region"] = {"name": "somewhere"}
         return view
 
     def _file(self, request: Request) -> File:
         self._engine.appear()
         id_ = request.path_params["id"]
-        file = self._engine.store.file(id_, self._simulator.clock())
+        file = self._engine.store.file(id_, self._world.clock())
         if file is None:
             raise _no_file(id_)
         return file

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from openaibatching.simulator import defaults, texts
-from openaibatching.simulator.canonical import canonical, parse
-from openaibatching.simulator.content import Content
-from openaibatching.simulator.limits import Limits
-from openaibatching.simulator.markers import AT_VALIDATION, Markers
+from openaibatching.simulator.engine import defaults, texts
+from openaibatching.simulator.engine.canonical import canonical, parse
+from openaibatching.simulator.engine.content import Content
+from openaibatching.simulator.engine.limits import Limits
+from openaibatching.simulator.faults.markers import AT_VALIDATION, Markers
 
 _NEEDED = {
     "/v1/chat/completions": "messages",

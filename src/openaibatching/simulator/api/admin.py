@@ -2,26 +2,24 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from openaibatching.simulator.account import Account
-from openaibatching.simulator.canonical import body_sha256, parse
-from openaibatching.simulator.door import json_reply
-from openaibatching.simulator.faults import Faults
-from openaibatching.simulator.gates import Gate
-
-if TYPE_CHECKING:
-    from openaibatching.simulator.core import Simulator
+from openaibatching.simulator.api.door import json_reply
+from openaibatching.simulator.engine.account import Account
+from openaibatching.simulator.engine.canonical import body_sha256, parse
+from openaibatching.simulator.engine.world import World
+from openaibatching.simulator.faults.faults import Faults
+from openaibatching.simulator.faults.gates import Gate
 
 
-def routes(simulator: "Simulator") -> list[Route]:
+def routes(world: World) -> list[Route]:
     """The control routes of one Simulator."""
-    control = _Control(simulator)
+    control = _Control(world)
     return [
         Route("/_simulator/ledger", control.ledger, methods=["GET"]),
         Route("/_simulator/ledger", control.entry, methods=["POST"]),
@@ -40,11 +38,11 @@ _Made = TypeVar("_Made")
 
 
 class _Control:
-    def __init__(self, simulator: "Simulator") -> None:
-        self._simulator = simulator
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     async def ledger(self, request: Request) -> Response:
-        ledger = self._simulator.ledger
+        ledger = self._world.ledger
 
         def read() -> dict[str, Any]:
             return {
@@ -62,7 +60,7 @@ class _Control:
         body = await _object(request)
         if body is None:
             return _refused("expected the body of a call, a JSON object")
-        ledger = self._simulator.ledger
+        ledger = self._world.ledger
 
         def read() -> dict[str, Any]:
             sha = body_sha256(body)
@@ -76,19 +74,19 @@ class _Control:
         return json_reply(await anyio.to_thread.run_sync(read))
 
     async def state(self, request: Request) -> Response:
-        batches = await anyio.to_thread.run_sync(self._simulator.batches)
-        files = await anyio.to_thread.run_sync(self._simulator.files)
+        batches = await anyio.to_thread.run_sync(self._world.batches)
+        files = await anyio.to_thread.run_sync(self._world.files)
         return json_reply({"files": files, "batches": batches})
 
     async def requests(self, request: Request) -> Response:
-        counts = self._simulator.requests.counts
+        counts = self._world.requests.counts
         return json_reply({f"{method} {path}": n for (method, path), n in counts.items()})
 
     async def faults(self, request: Request) -> Response:
         given = _made(Faults, await _object(request))
         if isinstance(given, str):
             return _refused(given)
-        self._simulator.faults = given
+        self._world.faults = given
         return json_reply(dataclasses.asdict(given))
 
     async def account(self, request: Request) -> Response:
@@ -96,24 +94,24 @@ class _Control:
         given = _made(Account, await _object(request))
         if isinstance(given, str):
             return _refused(given)
-        self._simulator.account = given
+        self._world.account = given
         return json_reply(dataclasses.asdict(given))
 
     async def cancel(self, request: Request) -> Response:
         """Cancel one batch, as somebody in OpenAI's console does."""
-        engine = self._simulator.engine
+        engine = self._world.engine
         batch = engine.store.batch(request.path_params["id"])
         if batch is None:
             return json_reply({"error": {"message": "no such batch"}}, 404)
         await anyio.to_thread.run_sync(engine.cancel, batch)
-        return json_reply(batch.view(self._simulator.clock()))
+        return json_reply(batch.view(self._world.clock()))
 
     async def add_gate(self, request: Request) -> Response:
         given = await _object(request) or {}
         when = given.get("when", "before")
         if when not in ("before", "after") or not isinstance(given.get("on"), str):
             return _refused('expected {"on": "POST /batches", "when": "before" or "after"}')
-        return json_reply(self._simulator.gate(given["on"], when=when).view())
+        return json_reply(self._world.gate(given["on"], when=when).view())
 
     async def gate(self, request: Request) -> Response:
         gate = self._gate(request)
@@ -130,7 +128,7 @@ class _Control:
         return json_reply(gate.view())
 
     def _gate(self, request: Request) -> Gate | None:
-        return self._simulator.gates.get(request.path_params["id"])
+        return self._world.gates.get(request.path_params["id"])
 
 
 def _made(kind: Callable[..., _Made], given: dict[str, Any] | None) -> _Made | str:

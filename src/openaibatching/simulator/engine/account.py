@@ -7,7 +7,7 @@ HTTP (`/_simulator/account`), and not drawn like the faults.
 import threading
 from dataclasses import dataclass, fields
 
-from openaibatching.simulator.errors import INVALID, ApiError
+from openaibatching.simulator.engine.errors import INVALID, ApiError
 
 _QUOTA = (
     "You exceeded your current quota, please check your plan and billing details. For more "

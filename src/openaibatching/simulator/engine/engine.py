@@ -16,17 +16,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openaibatching.simulator.account import Account, Standing
-from openaibatching.simulator.content import Content, Folder
-from openaibatching.simulator.faults import Dice
-from openaibatching.simulator.ledger import Ledger
-from openaibatching.simulator.limits import DAY_S, Limits
-from openaibatching.simulator.lines import Executor
-from openaibatching.simulator.markers import Markers
-from openaibatching.simulator.run import Run
-from openaibatching.simulator.state import Batch, File, Store
-from openaibatching.simulator.timeline import Pace, plan
-from openaibatching.simulator.validate import Validator, problem
+from openaibatching.simulator.engine.account import Account, Standing
+from openaibatching.simulator.engine.content import Content, Folder
+from openaibatching.simulator.engine.ledger import Ledger
+from openaibatching.simulator.engine.limits import DAY_S, Limits
+from openaibatching.simulator.engine.lines import Executor
+from openaibatching.simulator.engine.run import Run
+from openaibatching.simulator.engine.state import Batch, File, Store
+from openaibatching.simulator.engine.timeline import Pace, plan
+from openaibatching.simulator.engine.validate import Validator, problem
+from openaibatching.simulator.faults.faults import Dice
+from openaibatching.simulator.faults.markers import Markers
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What goes wrong, by a seed or on demand. It knows nothing of files, batches or HTTP."""
