@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
             "limit_text lines bulk_lines evidence reasons shapes results refusal replies metrics "
             "openapi openapi_parts openapi_replies openapi_reports receipts ceiling forecast "
             "key_text key_memory words summary charts tales render "
-            "holder open_calls reply_headers"
+            "holder open_calls reply_headers view"
         ),
     ),
     (
@@ -351,7 +351,7 @@ def test_the_operators_page_has_every_event_and_every_metric_and_no_other() -> N
     page = read("docs/operations.md")
     logged = {name for path in SERVER.rglob("*.py") for name in source.events(path)}
     assert logged == source.first_column(page, "## Events", r"\b[a-z]+_[a-z_]+\b")
-    look = metrics.Look()
+    look = metrics.Look(account=metrics.Account())
     names = set(re.findall(r"^# TYPE (\w+) ", metrics.render(look, "1").decode(), re.MULTILINE))
     shown = source.first_column(page, "## Metrics and alarms", r"openaibatching_\w+")
     assert {name for name in names if not name.endswith("_created")} == shown

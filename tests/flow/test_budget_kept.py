@@ -19,7 +19,7 @@ from openaibatching.server.db import Database
 from openaibatching.server.endpoints import CHAT
 from openaibatching.server.form import form_one
 from openaibatching.server.upstream import Upstream
-from support.door import Door, open_door
+from support.door import Door, all_metrics, open_door
 from support.postgres import ONE_KIND, Cluster
 from support.steps import chat, drive, put, store_calls
 from support.world import Clock, until
@@ -175,7 +175,7 @@ async def test_the_queue_says_that_it_waits_for_what_is_at_openai(
 
         await until(waits)
         assert (await stats(door))["budget"]["at_openai_most"] is None
-        page = (await door.client.get("/metrics")).text
+        page = await all_metrics(door)
         assert 'openaibatching_budget_at_openai_usd{tenant="*"} +Inf' in page
 
 

@@ -16,6 +16,7 @@ from openaibatching.server import reports, situation
 from openaibatching.server.context import Context
 from openaibatching.server.forecast import Forecast
 from openaibatching.server.form import form_one
+from openaibatching.server.view import View
 from openaibatching.simulator import Simulator
 from openaibatching.simulator.engine.account import Account
 from support.steps import STEPS, answer, chat, drive, look, openai_of, put
@@ -242,7 +243,7 @@ async def test_a_guess_is_never_shown_as_openais_limit(
     await _settle(ctx, clock, 120)
     async with ctx.database.transaction() as conn:
         [(model, told, guess)] = await reports.token_limits(conn)
-        [queue] = await reports.read_queues(conn, "default", 100, 10)
+        [queue] = await reports.read_queues(conn, View.own("default"), 100, 10)
     assert (model, told) == ("gpt-4o", LIMIT)
     assert guess is not None
     assert guess < LIMIT

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.door import WAIT, Door, open_door
+from support.door import WAIT, Door, all_metrics, open_door
 from support.monitoring import OWN_OF_PROMETHEUS, expressions, selectors
 from support.postgres import ONE_KIND, Cluster
 from support.steps import chat
@@ -31,11 +31,13 @@ async def watched(
 
 
 async def page(door: Door) -> Page:
-    reply = await door.client.get("/metrics")
-    assert reply.status_code == 200, reply.text
+    return parsed(await all_metrics(door))
+
+
+def parsed(text: str) -> Page:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(reply.text)
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
 
@@ -116,7 +118,7 @@ async def test_rules_and_dashboard_ask_only_for_what_the_page_has(watched: Door)
     wrong = chat("[[simulate:status=400]] for the dashboard")
     await watched.client.post("/v1/chat/completions", json=wrong, headers=WAIT)
     await watched.client.post("/v1/chat/completions", json=chat("dashboard"), headers=WAIT)
-    text = (await watched.client.get("/metrics")).text
+    text = await all_metrics(watched)
     families = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
     labels: dict[str, dict[str, set[str]]] = {}
     for name, its in await page(watched):
@@ -131,3 +133,36 @@ async def test_rules_and_dashboard_ask_only_for_what_the_page_has(watched: Door)
             for label, values in selector.labels.items():
                 if label not in ("job", "event"):  # the events that there are: test_monitoring.py
                     assert set(values) <= labels[selector.metric][label], expression
+
+
+OF_ALL = (
+    "openaibatching_events",
+    "openaibatching_http_replies",
+    "openaibatching_creations",
+    "openaibatching_token_limit",
+    "openaibatching_queue_wait_seconds",
+)
+
+
+async def test_a_tenants_own_key_sees_its_own_series_only(watched: Door) -> None:
+    wrong = chat("[[simulate:status=400]] of the first tenant")
+    await watched.client.post("/v1/chat/completions", json=wrong, headers=WAIT)
+    await watched.other.post("/v1/chat/completions", json=chat("its own"), headers=WAIT)
+    failures = "openaibatching_failures_total"
+    assert total(await page(watched), failures) >= 1
+    of = {}
+    clients = {"default": watched.client, "other": watched.other, "bad": watched.bad}
+    for own, client in clients.items():
+        of[own] = found = parsed((await client.get("/metrics")).text)
+        assert {value for _, its in found for name, value in its if name == "tenant"} <= {own}
+        counts = (await client.get("/v1/stats")).json()["requests"]
+        for state, n in counts.items():
+            assert total(found, "openaibatching_requests", status=state) == n
+        batches = (await client.get("/v1/upstream_batches?limit=100")).json()["data"]
+        assert total(found, "openaibatching_batches") == len(batches)
+        paid = (await client.get("/v1/costs")).json()["total"]["paid"]
+        told = total(found, "openaibatching_cost_usd_total", kind="paid")
+        assert told == pytest.approx(paid)
+        assert not [name for name, _ in found if name.startswith(OF_ALL)]
+    assert (total(of["default"], failures) >= 1, total(of["other"], failures)) == (True, 0)
+    assert total(of["bad"], "openaibatching_requests") == 0

@@ -22,7 +22,8 @@ def cost(paid: float, saved: float, **given: Any) -> Json:
 def group(**given: Any) -> Json:
     return {
         "endpoint": "/v1/responses", "model": "gpt-4o-mini", "requests": 1204,
-        "requests_capped": False, "oldest_queued_at": NOW - 40, "reason": "lingering",
+        "tenant": "default", "requests_capped": False,
+        "oldest_queued_at": NOW - 40, "reason": "lingering",
         "until": NOW + 20, "detail": "It waits for other requests until its batch is sent.",
         "token_limit": None, **given,
     }  # fmt: skip
@@ -33,7 +34,8 @@ def batch(**given: Any) -> Json:
         "object": "upstream_batch", "id": "1f2e3d4c-0000-4000-8000-000000000001",
         "batch_id": "batch_68a1", "status": "submitted", "upstream_status": "in_progress",
         "endpoint": "/v1/responses", "model": "gpt-4o-mini", "requests": 3400,
-        "own_requests": 3400, "request_counts": {"total": 3400, "completed": 1200, "failed": 3},
+        "own_requests": 3400, "shared": False,
+        "request_counts": {"total": 3400, "completed": 1200, "failed": 3},
         "requeued": 0, "cancelled": 0, "cancel_requested_at": None,
         "tries": 4, "stuck": False, "reason": "OpenAI works on it.",
         "trouble_since": None,

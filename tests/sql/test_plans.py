@@ -51,7 +51,7 @@ def fill(conn: psycopg.Connection[Any]) -> None:
         "  'm' || n %% 5, 12, 999, 99, 'file-' || n, 'batch_' || n, 12,"
         "  case when n %% 1000 <> 0 then now() end, now() - n * interval '1 min'"
         " from generate_series(0, %(batches)s - 1) as n returning id)"
-        " insert into share (tenant, batch_id, requests) select 't' || n, id, 4"
+        " insert into share (tenant, batch_id, requests, leads) select 't' || n, id, 4, n = 0"
         "   from new cross join generate_series(0, 2) as n",
         {"batches": BATCHES},
     )
@@ -76,7 +76,7 @@ def full(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
 def looks() -> Iterator[tuple[str, dict[str, Any]]]:
     """What may be asked of any tenant at any time, however much is stored."""
     for tenant in TENANTS:
-        of = {"tenant": tenant}
+        of = {"tenant": tenant, "tenants": [tenant]}
         for states in (*([state] for state in REQUEST_STATES), list(REQUEST_STATES)):
             for before in (None, STORED // 2):
                 page = {"states": states, "before_seq": before, "limit": 21}
@@ -98,7 +98,16 @@ def looks() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "list_events", {"seq": n, "limit": 1000}
         yield "read_excerpts", {"seq": n, "bytes": 100}
         yield "batch_events", {"batch_id": uuid.UUID(int=n), "limit": 200}
-    yield "read_tally", {}
+    yield "list_requests", {"tenants": list(TENANTS), "states": list(REQUEST_STATES)} | {
+        "before_seq": None, "limit": 21,
+    }  # fmt: skip
+    for before in (None, 2000):
+        yield "list_batches", {"tenant": "", "before_seq": before, "limit": 21}
+    yield "open_batches", {"tenant": "", "limit": 100}
+    yield "find_batch", {"tenant": "", "id": None, "upstream_id": "batch_7"}
+    yield "count_requests", {"tenants": list(TENANTS)}
+    for of_one in (None, "t1"):
+        yield "read_tally", {"tenant": of_one}
     yield from changes()
     yield "which_finished", {"ids": [uuid.UUID(int=1)]}
     yield "read_requests", {"ids": [uuid.UUID(int=1)], "answer_bytes_max": None}
@@ -209,13 +218,14 @@ GROUP = {"endpoint": "/v1/responses", "model": "m1"}
     ("name", "params", "rows_max"),
     [
         ("list_groups", {"now": None, "held_back": []}, 100),
-        ("oldest_queued", {}, 100),
+        ("oldest_queued", {"tenant": None}, 100),
+        ("oldest_queued", {"tenant": "t1"}, 100),
         ("measure_queue", GROUP | {"limit": 1000, "held_back": [], "now": None}, 1000),
         ("read_queue", GROUP | {"limit": 500, "held_back": [], "now": None}, 3 * 500),
-        ("read_tally", {}, 100),
+        ("read_tally", {"tenant": None}, 100),
         (
             "list_requests",
-            {"tenant": "t1", "states": ["completed", "failed"], "before_seq": None, "limit": 21},
+            {"tenants": ["t1"], "states": ["completed", "failed"], "before_seq": None, "limit": 21},
             2 * 21,
         ),
         ("forget_requests", {"now": None, "ttl": "30 days", "limit": 2000}, 0),

@@ -74,7 +74,7 @@ async def test_a_look_after_the_first_reads_two_hours(url: str) -> None:
         since = (hour.fetchone() or (None,))[0]
         for name in ("sum_spending", "sum_failures"):
             plan: Any = conn.execute(
-                b"explain (analyze, format json) " + QUERIES[name], {"since": since}
+                b"explain (analyze, format json) " + QUERIES[name], {"since": since, "tenant": None}
             ).fetchone()
             assert "_by_hour" in str(plan), name
             assert "Seq Scan" not in str(plan), name

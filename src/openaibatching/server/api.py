@@ -42,6 +42,7 @@ from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.holder import Power
 from openaibatching.server.model import REQUEST_STATES, Request, request_id
 from openaibatching.server.page import routes as page
+from openaibatching.server.view import View
 
 log = journal.get()
 
@@ -147,13 +148,14 @@ async def list_events(door: Door, http: HttpRequest) -> Response:
 async def list_requests(door: Door, http: HttpRequest) -> Response:
     """GET /v1/requests."""
     tenant = await incoming.tenant(http, door.keyring)
+    view = View.own(tenant)
     limit, state = incoming.limit(http), incoming.given(http, "status") or None
     if state is not None and state not in REQUEST_STATES:
         raise errors.InvalidParameter(
             f"'status' must be one of {', '.join(REQUEST_STATES)}.", param="status"
         )
     after = incoming.given(http, "after")
-    before_seq = (await steering.find(door, tenant, after)).seq if after else None
+    before_seq = (await steering.find(door, view, after)).seq if after else None
     if key := incoming.given(http, "idempotency_key"):
         named = await steering.named(door, tenant, key)
         states = (state,) if state else REQUEST_STATES
@@ -164,7 +166,7 @@ async def list_requests(door: Door, http: HttpRequest) -> Response:
         ]
     else:
         found = await door.read(
-            lambda conn: store.list_requests(conn, tenant, state, before_seq, limit + 1)
+            lambda conn: store.list_requests(conn, view, state, before_seq, limit + 1)
         )
     body = replies.listing(found[:limit], has_more=len(found) > limit)
     return Response(body, media_type="application/json")
@@ -181,7 +183,8 @@ async def _named(door: Door, http: HttpRequest) -> tuple[str, str]:
 
 
 async def _find(door: Door, http: HttpRequest) -> Request:
-    return await steering.find(door, *await _named(door, http))
+    tenant, name = await _named(door, http)
+    return await steering.find(door, View.own(tenant), name)
 
 
 # ----- around it -----
@@ -202,25 +205,33 @@ async def ready(door: Door, _http: HttpRequest) -> Response:
 
 
 async def read_metrics(door: Door, http: HttpRequest) -> Response:
-    """GET /metrics: Prometheus text."""
+    """GET /metrics: Prometheus text; of all tenants and the server, or of a tenant alone."""
     holder = await incoming.holder(http, door.keyring)
     incoming.require(holder, Power.ALL_METRICS, Power.READ)
+    tenant = None if holder.may(Power.ALL_METRICS) else holder.tenant
 
     async def look(conn: Connection) -> metrics.Look:
-        spending, failures = await door.totals.read(conn)
+        spending, failures = await door.totals.of(tenant).read(conn)
+        budgets = await money.read_budgets(conn, door.budget.limits, None)
         return metrics.Look(
-            tally=await reports.read_tally(conn),
-            oldest_queued_s=await reports.oldest_queued_s(conn),
-            stuck=await reports.stuck_batches(conn, None),
-            creates_last_hour=await store.creates_last_hour(conn, None),
-            token_limits=await reports.token_limits(conn),
+            tally=await reports.read_tally(conn, tenant),
+            oldest_queued_s=await reports.oldest_queued_s(conn, tenant),
+            stuck=await reports.stuck_batches(conn, None, tenant),
             spending=spending,
             failures=failures,
-            budgets=await money.read_budgets(conn, door.budget.limits, None),
+            budgets={n: its for n, its in budgets.items() if tenant in (None, n)},
+            account=await _account(conn) if tenant is None else None,
         )
 
     page = metrics.render(await door.read(look), version("openaibatching"))
     return Response(page, media_type=metrics.CONTENT_TYPE)
+
+
+async def _account(conn: Connection) -> metrics.Account:
+    return metrics.Account(
+        creates_last_hour=await store.creates_last_hour(conn, None),
+        token_limits=await reports.token_limits(conn),
+    )
 
 
 async def describe_api(_door: Door, _http: HttpRequest) -> Response:

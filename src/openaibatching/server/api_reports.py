@@ -7,27 +7,39 @@ from starlette.responses import JSONResponse, Response
 
 from openaibatching.server import calling_off, canonical, errors, incoming, overview, situation
 from openaibatching.server.door import Door
+from openaibatching.server.holder import Power
+from openaibatching.server.view import View
 
 DAYS, DAYS_MAX = 30, 3660
 CANCEL_BYTES_MAX = 65_536
 
 
+async def _view(door: Door, http: HttpRequest) -> View:
+    """What the key sees, or of that the tenant of `?tenant=`. Raises InsufficientScope."""
+    holder = await incoming.holder(http, door.keyring)
+    view, name = await overview.view(door, holder), incoming.given(http, "tenant")
+    if not name or view.tenants == (name,):
+        return view
+    incoming.require(holder, Power.ALL_TENANTS)
+    return View.own(name, whole=True)
+
+
 async def read_stats(door: Door, http: HttpRequest) -> Response:
     """GET /v1/stats."""
-    return JSONResponse(await overview.stats(door, await incoming.tenant(http, door.keyring)))
+    return JSONResponse(await overview.stats(door, await _view(door, http)))
 
 
 async def list_batches(door: Door, http: HttpRequest) -> Response:
     """GET /v1/upstream_batches."""
-    tenant = await incoming.tenant(http, door.keyring)
+    view = await _view(door, http)
     after, limit = incoming.given(http, "after"), incoming.limit(http)
-    return JSONResponse(await overview.batches(door, tenant, after, limit))
+    return JSONResponse(await overview.batches(door, view, after, limit))
 
 
 async def read_batch(door: Door, http: HttpRequest) -> Response:
     """GET /v1/upstream_batches/{id}; the id is ours, or OpenAI's."""
-    tenant = await incoming.tenant(http, door.keyring)
-    return JSONResponse(await overview.batch(door, tenant, http.path_params["id"]))
+    view = await _view(door, http)
+    return JSONResponse(await overview.batch(door, view, http.path_params["id"]))
 
 
 async def cancel_batch(door: Door, http: HttpRequest) -> Response:
@@ -57,7 +69,7 @@ async def no_batch(door: Door, http: HttpRequest) -> Response:
 
 async def read_costs(door: Door, http: HttpRequest) -> Response:
     """GET /v1/costs."""
-    tenant = await incoming.tenant(http, door.keyring)
+    view = await _view(door, http)
     by = [part.strip() for part in (incoming.given(http, "group_by") or "day").split(",")]
     if not set(by) <= set(situation.GROUPS) or len(set(by)) < len(by):
         raise errors.InvalidParameter(
@@ -65,7 +77,7 @@ async def read_costs(door: Door, http: HttpRequest) -> Response:
             param="group_by",
         )
     days = incoming.whole_number(http, "days", DAYS, DAYS_MAX)
-    return JSONResponse(await overview.costs(door, tenant, days, by))
+    return JSONResponse(await overview.costs(door, view, days, by))
 
 
 async def flush(door: Door, http: HttpRequest) -> Response:

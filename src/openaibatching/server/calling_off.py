@@ -12,6 +12,7 @@ import msgspec
 from openaibatching.server import cancels, errors, overview
 from openaibatching.server.canonical import is_number
 from openaibatching.server.door import Door
+from openaibatching.server.view import View
 
 CANCELLED_AT_ONCE = 2000
 MEMBERS = ("model", "group", "created_before")
@@ -86,11 +87,11 @@ async def cancel_batch(door: Door, tenant: str, name: str) -> dict[str, Any]:
 
     Raises NotFound, SharedBatch, AlreadyFinished, DatabaseUnavailable.
     """
-    row = await overview.find_batch(door, tenant, name)
+    row = await overview.find_batch(door, View.own(tenant), name)
     async with door.ctx.database.transaction() as conn:
         wished = await cancels.wish_cancel(conn, tenant, row.id)
     if not wished:
         if row.own_requests < row.requests:
             raise errors.SharedBatch
         raise errors.AlreadyFinished("OpenAI has already ended this batch.")
-    return await overview.batch(door, tenant, name)
+    return await overview.batch(door, View.own(tenant), name)

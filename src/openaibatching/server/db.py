@@ -81,6 +81,8 @@ def sql_text(name: str) -> str:
     return resources.files("openaibatching.server").joinpath("sql", name).read_text("utf-8")
 
 
+SCHEMA_FILES = ("schema.sql", "schema_access.sql")
+"""What a new database is made of, in this order."""
 SESSION = sql_text("session.sql").encode()
 QUERY_FILES = (
     "queries.sql", "requests.sql", "collect.sql", "limits.sql", "money.sql", "reports.sql",
@@ -297,7 +299,8 @@ async def _apply(conn: Connection, steps: Mapping[int, str]) -> None:
     found = await (await conn.execute("select to_regclass('openaibatching.meta')")).fetchone()
     if found is None or found[0] is None:
         log.info("schema_created", version=schema_version())
-        await conn.execute(sql_text("schema.sql").encode())
+        for name in SCHEMA_FILES:
+            await conn.execute(sql_text(name).encode())
     row = await (await conn.execute("select version from openaibatching.meta")).fetchone()
     version = row[0] if row else 0
     known = max([schema_version(), *steps])

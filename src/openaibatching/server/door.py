@@ -22,7 +22,7 @@ from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
 from openaibatching.server.model_list import ModelList
 from openaibatching.server.requirements import Requirements
-from openaibatching.server.totals import Totals
+from openaibatching.server.totals import AllTotals
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Door:
     budget: Budget
     models: ModelList
     answers_read: AnswersRead
-    totals: Totals = field(default_factory=Totals)
+    totals: AllTotals = field(default_factory=AllTotals)
     requirements: Requirements = field(default_factory=Requirements)
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)

@@ -41,21 +41,29 @@ _TALLIES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """What the database says of the account at OpenAI, which all tenants share. `token_limits` are
+    by model."""
+
+    creates_last_hour: int = 0
+    token_limits: Sequence[tuple[str, int | None, int | None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the database says now; cheap to ask, however many rows are stored.
 
-    `tally` counts by ("request" or "batch", state); `token_limits` are by model; `budgets` are
-    by tenant, "" for the one of all.
+    `tally` counts by ("request" or "batch", state); `budgets` are by tenant, "" for the one of all.
+    `account` is None on the page of one tenant, which also has nothing of what the server counts.
     """
 
     tally: Mapping[tuple[str, str], int] = field(default_factory=dict)
     oldest_queued_s: float = 0.0
     stuck: Sequence[Stuck] = ()
-    creates_last_hour: int = 0
-    token_limits: Sequence[tuple[str, int | None, int | None]] = ()
     spending: Sequence[SpendingSum] = ()
     failures: Sequence[FailureSum] = ()
     budgets: Mapping[str, Budgeted] = field(default_factory=dict)
+    account: Account | None = None
 
 
 class _Look(Collector):
@@ -64,6 +72,8 @@ class _Look(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from _now(self._look)
+        if self._look.account is not None:
+            yield from _of_account(self._look.account)
         yield from _ever(self._look)
         yield from _budgets(self._look)
         yield InfoMetricFamily(
@@ -86,22 +96,25 @@ def _now(look: Look) -> Iterable[Metric]:
         "status",
         {state: stuck[state] for state in BATCH_STATES if state != "closed"},
     )
+
+
+def _of_account(account: Account) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "openaibatching_creations_last_hour",
         f"Batches created in the last hour; OpenAI takes {UPSTREAM_CREATES_PER_HOUR}.",
-        value=look.creates_last_hour,
+        value=account.creates_last_hour,
     )
     yield _labelled(
         "openaibatching_token_limit",
         "The enqueued-token limit that OpenAI told, by model.",
         "model",
-        {model: told for model, told, _ in look.token_limits if told is not None},
+        {model: told for model, told, _ in account.token_limits if told is not None},
     )
     yield _labelled(
         "openaibatching_token_limit_guess",
         "What is kept for now because OpenAI refuses batches below its own limit, by model.",
         "model",
-        {model: guess for model, _, guess in look.token_limits if guess is not None},
+        {model: guess for model, _, guess in account.token_limits if guess is not None},
     )
 
 
@@ -197,4 +210,5 @@ def render(look: Look, version: str) -> bytes:
     """The metrics page."""
     registry = CollectorRegistry()
     registry.register(_Look(look, version))
-    return generate_latest(registry) + generate_latest(counted.REGISTRY)
+    page = generate_latest(registry)
+    return page if look.account is None else page + generate_latest(counted.REGISTRY)

@@ -59,6 +59,24 @@ async def add_failures(
     await execute(conn, "add_failures", params)
 
 
+async def add_share_counts(
+    conn: Connection, batch: Batch, ended: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Count how requests of the batch ended: {tenant: {state: how many}}."""
+    if not ended:
+        return
+    tenants = sorted(ended)
+    params: dict[str, object] = {"batch_id": batch.id, "tenants": tenants}
+    for column, state in (
+        ("completed", "completed"),
+        ("failed", "failed"),
+        ("requeued", "queued"),
+        ("cancelled", "cancelled"),
+    ):
+        params[column] = [ended[tenant].get(state, 0) for tenant in tenants]
+    await execute(conn, "add_share_counts", params)
+
+
 async def read_shares(conn: Connection, batch: Batch) -> list[tuple[str, int]]:
     """(tenant, requests) of each tenant that the batch has requests of."""
     return await (await execute(conn, "read_shares", {"batch_id": batch.id})).fetchall()
@@ -102,13 +120,16 @@ async def which_known(conn: Connection, ids: Sequence[uuid.UUID]) -> set[uuid.UU
     return {row[0] for row in rows}
 
 
-async def sum_spending(conn: Connection, since: datetime) -> list[SpendingSum]:
-    """All tenants' spending from an hour on, the settled hours apart from the others."""
-    cur = await execute(conn, "sum_spending", {"since": since}, class_row(SpendingSum))
+async def sum_spending(conn: Connection, since: datetime, tenant: str | None) -> list[SpendingSum]:
+    """The spending of all tenants, or of one, from an hour on, the settled hours apart from the
+    others."""
+    params = {"since": since, "tenant": tenant}
+    cur = await execute(conn, "sum_spending", params, class_row(SpendingSum))
     return await cur.fetchall()
 
 
-async def sum_failures(conn: Connection, since: datetime) -> list[FailureSum]:
-    """All tenants' failures from an hour on, the settled hours apart from the others."""
-    cur = await execute(conn, "sum_failures", {"since": since}, class_row(FailureSum))
+async def sum_failures(conn: Connection, since: datetime, tenant: str | None) -> list[FailureSum]:
+    """As `sum_spending`, of failures."""
+    params = {"since": since, "tenant": tenant}
+    cur = await execute(conn, "sum_failures", params, class_row(FailureSum))
     return await cur.fetchall()

@@ -32,7 +32,7 @@ def paths() -> Schema:
                 "list_costs",
                 "What answers cost, by day (UTC), endpoint, model or tenant, and in all.",
                 "CostList",
-                ("group_by", "days"),
+                ("group_by", "days", "tenant"),
                 _INVALID,
             )
         },
@@ -85,7 +85,7 @@ def _batches() -> Schema:
                 "list_upstream_batches",
                 "The batches that carry the caller's requests, newest first.",
                 "BatchList",
-                ("limit", "after"),
+                ("limit", "after", "tenant"),
                 _INVALID,
                 _NOT_FOUND,
             )
@@ -105,7 +105,8 @@ def _batches() -> Schema:
                 "retrieve_upstream_batch",
                 "One of them, by our id or OpenAI's.",
                 "Batch",
-                ("batch_id",),
+                ("batch_id", "tenant"),
+                _INVALID,
                 _NOT_FOUND,
             )
         },
@@ -148,6 +149,9 @@ def parameters() -> dict[str, Schema]:
             "query",
             "Some of `day`, `endpoint`, `model`, `tenant`, separated by commas; `day` if left out.",
             pattern="^((day|endpoint|model|tenant)(,(day|endpoint|model|tenant))*)?$",
+        ),
+        "tenant": parameter(
+            "tenant", "query", "For keys with the scope `admin`: this tenant's only."
         ),
         "days": {
             **parameter("days", "query", "So many days back, today included; 30 if left out."),
@@ -213,9 +217,9 @@ def schemas() -> dict[str, Schema]:
     }
 
 
-def _stats() -> Schema:
-    states = ("queued", "in_progress", "completed", "failed", "cancelled")
-    queue: dict[str, Schema] = {
+def _queue() -> dict[str, Schema]:
+    return {
+        "tenant": _TEXT,
         "endpoint": _TEXT,
         "model": or_null("string", description=NO_MODEL),
         "requests": _COUNT,
@@ -236,6 +240,10 @@ def _stats() -> Schema:
         "detail": _TEXT,
         "token_limit": or_null("object", description=_LIMIT),
     }
+
+
+def _stats() -> Schema:
+    states = ("queued", "in_progress", "completed", "failed", "cancelled")
     failure: dict[str, Schema] = {
         "status_code": _COUNT,
         "code": or_null("string"),
@@ -258,10 +266,10 @@ def _stats() -> Schema:
     }
     members: dict[str, Schema] = {
         "object": {"const": "stats"},
-        "tenant": _TEXT,
+        "tenant": or_null("string", description="None: of all tenants."),
         "created_at": _TIME,
         "requests": object_(dict.fromkeys(states, _COUNT), "By status."),
-        "queue": _array(queue, "What waits, why, and until when."),
+        "queue": _array(_queue(), "What waits, why, and until when."),
         "batches": batches,
         "stuck": batches,
         "failures": _array(failure, "A reason of the last 7 days, with its last request."),
@@ -296,7 +304,10 @@ def _batch() -> Schema:
         "model": or_null("string", description=NO_MODEL),
         "requests": _COUNT,
         "own_requests": _COUNT,
-        "request_counts": object_(counts, "OpenAI's counts while it works, then ours."),
+        "shared": {"type": "boolean", "description": "Whether other tenants have requests in it."},
+        "request_counts": object_(
+            counts, "OpenAI's counts while it works, then ours; of a shared batch, of one's own."
+        ),
         "requeued": _COUNT,
         "cancelled": _COUNT,
         "tries": _COUNT,

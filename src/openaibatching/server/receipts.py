@@ -54,6 +54,15 @@ def failed(results: Iterable[Result], tenants: Mapping[uuid.UUID, str]) -> list[
     return [Failed(*reason, n, example) for reason, (n, example) in sorted(counted.items())]
 
 
+def ended(results: Iterable[Result], tenants: Mapping[uuid.UUID, str]) -> dict[str, dict[str, int]]:
+    """{tenant: {state: how many of these results}}."""
+    counted: dict[str, dict[str, int]] = {}
+    for result in results:
+        its = counted.setdefault(tenants[result.id], {})
+        its[result.state] = its.get(result.state, 0) + 1
+    return counted
+
+
 def lost(
     tokens: Tokens,
     usd: Decimal | None,

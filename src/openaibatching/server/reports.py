@@ -14,16 +14,21 @@ from psycopg.rows import class_row
 from openaibatching.server.db import Connection, execute, value
 from openaibatching.server.forecast import Past, UnderWay
 from openaibatching.server.model import Stuck, Traced
+from openaibatching.server.view import View
 
 
-async def stuck_batches(conn: Connection, now: datetime | None) -> list[Stuck]:
-    """Batches that have stood in one state for longer than anything explains."""
-    return await (await execute(conn, "stuck_batches", {"now": now}, class_row(Stuck))).fetchall()
+async def stuck_batches(
+    conn: Connection, now: datetime | None, tenant: str | None = None
+) -> list[Stuck]:
+    """Batches, of all tenants or of one, that have stood in one state for longer than anything
+    explains."""
+    params = {"now": now, "tenant": tenant}
+    return await (await execute(conn, "stuck_batches", params, class_row(Stuck))).fetchall()
 
 
-async def read_tally(conn: Connection) -> dict[tuple[str, str], int]:
-    """{("request" or "batch", state): how many there are}."""
-    rows = await (await execute(conn, "read_tally", {})).fetchall()
+async def read_tally(conn: Connection, tenant: str | None = None) -> dict[tuple[str, str], int]:
+    """{("request" or "batch", state): how many there are, of all tenants or of one}."""
+    rows = await (await execute(conn, "read_tally", {"tenant": tenant})).fetchall()
     return {(what, state): n for what, state, n in rows}
 
 
@@ -32,17 +37,24 @@ async def token_limits(conn: Connection) -> list[tuple[str, int | None, int | No
     return await (await execute(conn, "token_limits", {})).fetchall()
 
 
-async def oldest_queued_s(conn: Connection) -> float:
-    """For how many seconds the oldest queued request has waited; 0 if there is none."""
-    return cast("float", await value(conn, "oldest_queued", {}))
+async def oldest_queued_s(conn: Connection, tenant: str | None = None) -> float:
+    """For how many seconds the oldest queued request, of all or of a tenant, has waited; 0 if there
+    is none."""
+    return cast("float", await value(conn, "oldest_queued", {"tenant": tenant}))
 
 
-# ----- one tenant's -----
+# ----- those of a view -----
 
 
-async def count_requests(conn: Connection, tenant: str) -> dict[str, int]:
-    """{state: how many requests the tenant has in it}."""
-    return dict(await (await execute(conn, "count_requests", {"tenant": tenant})).fetchall())
+async def known_tenants(conn: Connection) -> list[str]:
+    """Every tenant that has requests or has spent anything."""
+    return [row[0] for row in await (await execute(conn, "known_tenants", {})).fetchall()]
+
+
+async def count_requests(conn: Connection, view: View) -> dict[str, int]:
+    """{state: how many requests there are in it}."""
+    params = {"tenants": list(view.tenants)}
+    return dict(await (await execute(conn, "count_requests", params)).fetchall())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class QueueRow:
     `token_limit` what is kept: less if `guessed`, since OpenAI has refused batches below it.
     """
 
+    tenant: str
     endpoint: str
     model: str
     queued_at: datetime
@@ -67,9 +80,9 @@ class QueueRow:
     enqueued: int
 
 
-async def read_queues(conn: Connection, tenant: str, most: int, limit: int) -> list[QueueRow]:
-    """The tenant's queues, the one with the oldest request first; counted to `most`."""
-    params = {"tenant": tenant, "most": most, "limit": limit}
+async def read_queues(conn: Connection, view: View, most: int, limit: int) -> list[QueueRow]:
+    """Their queues, the one with the oldest request first; counted to `most`."""
+    params = {"tenants": list(view.tenants), "most": most, "limit": limit}
     return await (await execute(conn, "read_queues", params, class_row(QueueRow))).fetchall()
 
 
@@ -84,6 +97,10 @@ class BatchRow:
     model: str
     requests: int
     own_requests: int
+    own_completed: int
+    own_failed: int
+    own_requeued: int
+    own_cancelled: int
     upstream_id: str | None
     upstream_status: str | None
     upstream_completed: int
@@ -106,25 +123,25 @@ class BatchRow:
     seq: int
 
 
-async def open_batches(conn: Connection, tenant: str, limit: int) -> list[BatchRow]:
-    """The tenant's batches that are not closed, the oldest first."""
-    params = {"tenant": tenant, "limit": limit}
+async def open_batches(conn: Connection, view: View, limit: int) -> list[BatchRow]:
+    """Their batches that are not closed, the oldest first."""
+    params = {"tenant": view.of_batches, "limit": limit}
     return await (await execute(conn, "open_batches", params, class_row(BatchRow))).fetchall()
 
 
 async def list_batches(
-    conn: Connection, tenant: str, before_seq: int | None, limit: int
+    conn: Connection, view: View, before_seq: int | None, limit: int
 ) -> list[BatchRow]:
-    """The tenant's batches, newest first."""
-    params = {"tenant": tenant, "before_seq": before_seq, "limit": limit}
+    """Their batches, newest first."""
+    params = {"tenant": view.of_batches, "before_seq": before_seq, "limit": limit}
     return await (await execute(conn, "list_batches", params, class_row(BatchRow))).fetchall()
 
 
 async def find_batch(
-    conn: Connection, tenant: str, id_: uuid.UUID | None, upstream_id: str
+    conn: Connection, view: View, id_: uuid.UUID | None, upstream_id: str
 ) -> BatchRow | None:
-    """The tenant's batch with this id of ours, or of OpenAI's."""
-    params = {"tenant": tenant, "id": id_, "upstream_id": upstream_id}
+    """Their batch with this id of ours, or of OpenAI's."""
+    params = {"tenant": view.of_batches, "id": id_, "upstream_id": upstream_id}
     return await (await execute(conn, "find_batch", params, class_row(BatchRow))).fetchone()
 
 
@@ -142,18 +159,18 @@ class FailureRow:
 
 
 async def list_failures(
-    conn: Connection, tenant: str, since: timedelta, limit: int
+    conn: Connection, view: View, since: timedelta, limit: int
 ) -> list[FailureRow]:
-    """The tenant's reasons, the most frequent first."""
-    params = {"tenant": tenant, "since": since, "limit": limit}
+    """Their reasons, the most frequent first."""
+    params = {"tenants": list(view.tenants), "since": since, "limit": limit}
     return await (await execute(conn, "list_failures", params, class_row(FailureRow))).fetchall()
 
 
 async def answers_by_hour(
-    conn: Connection, tenant: str, since: timedelta
+    conn: Connection, view: View, since: timedelta
 ) -> list[tuple[datetime, int, int]]:
     """(hour, answers, failures), the oldest hour first, those without any left out."""
-    params = {"tenant": tenant, "since": since}
+    params = {"tenants": list(view.tenants), "since": since}
     return await (await execute(conn, "answers_by_hour", params)).fetchall()
 
 
@@ -164,6 +181,7 @@ class CostRow:
     day: date | None
     endpoint: str | None
     model: str | None
+    tenant: str | None
     answers: int
     unpriced: int
     incomplete: int
@@ -177,15 +195,16 @@ class CostRow:
 
 
 async def sum_costs(
-    conn: Connection, tenant: str, days: int, by: Collection[str] = ()
+    conn: Connection, view: View, days: int, by: Collection[str] = ()
 ) -> list[CostRow]:
-    """The tenant's costs of the last `days` days of UTC, by those of day, endpoint and model."""
+    """Their costs of the last `days` days of UTC, by those of day, endpoint and model."""
     params = {
-        "tenant": tenant,
+        "tenants": list(view.tenants),
         "days": days,
         "by_day": "day" in by,
         "by_endpoint": "endpoint" in by,
         "by_model": "model" in by,
+        "by_tenant": "tenant" in by,
     }
     return await (await execute(conn, "sum_costs", params, class_row(CostRow))).fetchall()
 
@@ -223,9 +242,9 @@ class UnreadRow:
     since: datetime
 
 
-async def read_unread(conn: Connection, tenant: str, now: datetime | None) -> UnreadRow | None:
-    """What finished an hour ago or earlier, with no answer given to the tenant since; or None."""
-    params = {"tenant": tenant, "now": now}
+async def read_unread(conn: Connection, view: View, now: datetime | None) -> UnreadRow | None:
+    """What finished an hour ago or earlier, with no answer given to its tenant since; or None."""
+    params = {"tenants": list(view.tenants), "now": now}
     return await (await execute(conn, "read_unread", params, class_row(UnreadRow))).fetchone()
 
 

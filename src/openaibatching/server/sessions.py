@@ -11,6 +11,7 @@ import binascii
 import hmac
 import struct
 
+from openaibatching.server.holder import Holder
 from openaibatching.server.keyring import Keyring
 
 SESSION_S = 12 * 3600
@@ -25,16 +26,16 @@ async def issue(keyring: Keyring, key: str, now: float) -> str | None:
 
     Raises DatabaseUnavailable when only the database can tell.
     """
-    holder = await keyring.holder(key)
-    if holder is None:
+    found = await keyring.holder(key)
+    if found is None:
         return None
-    named = _NAMED.pack(holder.mark, int(now) + SESSION_S)
-    token = base64.urlsafe_b64encode(named + keyring.seal(holder, named))
+    named = _NAMED.pack(found.mark, int(now) + SESSION_S)
+    token = base64.urlsafe_b64encode(named + keyring.seal(found, named))
     return token.rstrip(b"=").decode()
 
 
-async def tenant(keyring: Keyring, token: str, now: float) -> str | None:
-    """The tenant whose session it is, or None. Raises as `issue`."""
+async def holder(keyring: Keyring, token: str, now: float) -> Holder | None:
+    """Whose session it is, or None. Raises as `issue`."""
     if len(token) != _TOKEN_CHARACTERS:
         return None
     try:
@@ -45,8 +46,8 @@ async def tenant(keyring: Keyring, token: str, now: float) -> str | None:
     mark, end = _NAMED.unpack(named)
     if now >= end:
         return None
-    holder = await keyring.holder_by_mark(mark)
-    if holder is None or not hmac.compare_digest(keyring.seal(holder, named), seal):
+    found = await keyring.holder_by_mark(mark)
+    if found is None or not hmac.compare_digest(keyring.seal(found, named), seal):
         return None
-    keyring.note_use(holder)
-    return holder.tenant
+    keyring.note_use(found)
+    return found

@@ -32,6 +32,7 @@ async def finish(
     spent = receipts.spent(rows, tenants, ctx.settings.unpriced_usd_mtok)
     await money.add_spending(conn, batch, spent, ctx.now())
     await money.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
+    await money.add_share_counts(conn, batch, receipts.ended(rows, tenants))
     await model_limits.learn_rate(conn, batch, rows)
 
 

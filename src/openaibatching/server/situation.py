@@ -23,6 +23,7 @@ from openaibatching.server.reports import (
     QueueRow,
     UnreadRow,
 )
+from openaibatching.server.view import View
 
 COUNTED_MAX = 10_000
 """A queue is counted to here: a larger one has "at least" so many."""
@@ -50,6 +51,7 @@ def queue(row: QueueRow, pace: Pace, forecast: Forecast, now: datetime) -> dict[
     """One queue, why it waits, and until when."""
     reason, until, detail = _why(row, pace, forecast, now)
     return {
+        "tenant": row.tenant,
         "endpoint": row.endpoint,
         "model": row.model or None,
         "requests": row.requests,
@@ -111,8 +113,8 @@ def _why(
         return "token_limit", _first_end(forecast, now, row.model), _others(row)
     if row.token_limit is not None and row.enqueued > 0:
         said = (
-            f"OpenAI takes {row.token_limit:,} tokens of this model at once, and has "
-            f"{row.enqueued:,}: it is sent when a batch has ended."
+            f"OpenAI takes {row.token_limit:,} tokens of this model at once, and has others now: "
+            "it is sent when a batch has ended."
         )
         return "token_limit", _first_end(forecast, now, row.model), said
     return "due", None, "Its batch is being made."
@@ -131,9 +133,14 @@ def _first_end(forecast: Forecast, now: datetime, model: str | None = None) -> d
 # ----- batches -----
 
 
-def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
-    """The object of GET /v1/upstream_batches/{id}."""
+def batch(row: BatchRow, forecast: Forecast, now: datetime, view: View) -> dict[str, Any]:
+    """The object of GET /v1/upstream_batches/{id}.
+
+    Of a batch that tenants share, each sees its own requests: how many of them have ended is known
+    when results are stored; OpenAI's counts are of all.
+    """
     known = row.state in ("refused", "ended", "collected", "closed")
+    whole = view.whole or row.own_requests == row.requests
     end = forecast.of_batch(row.upstream_id, now) if row.upstream_id and not known else None
     return {
         "object": "upstream_batch",
@@ -143,18 +150,15 @@ def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
         "upstream_status": row.upstream_status,
         "endpoint": row.endpoint,
         "model": row.model or None,
-        "requests": row.requests,
+        "requests": row.requests if whole else row.own_requests,
         "own_requests": row.own_requests,
-        "request_counts": {
-            "total": row.requests,
-            "completed": row.completed if known else row.upstream_completed,
-            "failed": row.failed if known else row.upstream_failed,
-        },
-        "requeued": row.requeued,
-        "cancelled": row.cancelled,
+        "shared": row.own_requests < row.requests,
+        "request_counts": _counts(row, known, whole),
+        "requeued": row.requeued if whole else row.own_requeued,
+        "cancelled": row.cancelled if whole else row.own_cancelled,
         "tries": row.tries,
         "stuck": row.stuck,
-        "reason": _going_on(row),
+        "reason": _going_on(row, whole),
         "trouble_since": unix(row.troubled_at) if row.trouble else None,
         "created_at": unix(row.created_at),
         "cancel_requested_at": unix(row.cancel_wished_at),
@@ -164,6 +168,16 @@ def batch(row: BatchRow, forecast: Forecast, now: datetime) -> dict[str, Any]:
         "next_look_at": None if row.closed_at else unix(row.next_at),
         "estimated_completion_at": unix(end),
     }
+
+
+def _counts(row: BatchRow, known: bool, whole: bool) -> dict[str, int]:
+    if not whole:
+        done, failed, total = row.own_completed, row.own_failed, row.own_requests
+    elif known:
+        done, failed, total = row.completed, row.failed, row.requests
+    else:
+        done, failed, total = row.upstream_completed, row.upstream_failed, row.requests
+    return {"total": total, "completed": done, "failed": failed}
 
 
 _DOING = {
@@ -190,9 +204,11 @@ _STUCK = {
 _STUCK_HERE = "Nothing has moved for an hour: the log says why, under batch_stuck."
 
 
-def _going_on(row: BatchRow) -> str:
+def _going_on(row: BatchRow, whole: bool) -> str:
     if row.state == "closed":
-        return _ended(row)
+        if whole:
+            return _ended(row, row.requeued, row.cancelled)
+        return _ended(row, row.own_requeued, row.own_cancelled)
     if row.stuck:
         said = _STUCK.get(row.state, _STUCK_HERE)
     elif row.state == "submitted":
@@ -207,10 +223,10 @@ def _going_on(row: BatchRow) -> str:
     return said
 
 
-def _ended(row: BatchRow) -> str:
-    if row.cancelled:
-        return f"Cancelled: {row.cancelled:,} requests were not answered; answers are kept."
-    again = f" {row.requeued:,} requests went again." if row.requeued else ""
+def _ended(row: BatchRow, requeued: int, cancelled: int) -> str:
+    if cancelled:
+        return f"Cancelled: {cancelled:,} requests were not answered; answers are kept."
+    again = f" {requeued:,} requests went again." if requeued else ""
     if row.upstream_status == "completed":
         return "Done." + again
     if row.upstream_status == "failed":
@@ -280,11 +296,10 @@ def unread(row: UnreadRow | None) -> dict[str, Any] | None:
 GROUPS = ("day", "endpoint", "model", "tenant")
 
 
-def costs(rows: Sequence[CostRow], by: Sequence[str], tenant: str) -> dict[str, Any]:
+def costs(rows: Sequence[CostRow], by: Sequence[str]) -> dict[str, Any]:
     """The list of GET /v1/costs: a row for each group, and all of it together."""
     data = [
-        {**{group: tenant if group == "tenant" else _text(getattr(row, group)) for group in by},
-         **money(row)}
+        {**{group: _text(getattr(row, group)) for group in by}, **money(row)}
         for row in rows
     ]  # fmt: skip
     return {"object": "list", "data": data, "total": total(rows), "has_more": False}

@@ -8,10 +8,11 @@ from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
 from openaibatching.server.endpoints import ENDPOINTS
 from openaibatching.server.model import Request, parse_request_id
+from openaibatching.server.view import View
 
 
-async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Request:
-    """The tenant's request of that name: our id, or OpenAI's. Raises NotFound.
+async def find(door: Door, view: View, name: str, *, whole: bool = True) -> Request:
+    """The request of that name in this view: our id, or OpenAI's. Raises NotFound.
 
     Its answer, if it has one, comes with it; a large one only with the `whole`.
     """
@@ -19,7 +20,7 @@ async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Req
     async def query(conn: Connection) -> Request | None:
         id_ = parse_request_id(name)
         if id_ is None:
-            id_ = await store.find_by_upstream_id(conn, tenant, name)
+            id_ = await store.find_by_upstream_id(conn, view, name)
         if id_ is None or whole:
             return await store.read_request(conn, id_) if id_ else None
         return next(iter(await store.read_requests(conn, [id_])), None)
@@ -29,7 +30,7 @@ async def find(door: Door, tenant: str, name: str, *, whole: bool = True) -> Req
     except errors.UnstorableText:
         found = None
     # Another tenant's request is as good as none.
-    if found is None or found.tenant != tenant:
+    if found is None or found.tenant not in view.tenants:
         raise errors.NotFound(f"No request found with id '{name}'.", param="id")
     return found
 
@@ -46,10 +47,10 @@ async def named(door: Door, tenant: str, idempotency_key: str) -> list[Request]:
 
 async def cancel(door: Door, tenant: str, name: str) -> Request:
     """Cancel it if it is still queued. Raises NotFound, AlreadyFinished, AlreadySubmitted."""
-    request = await find(door, tenant, name)
+    request = await find(door, View.own(tenant), name)
     async with door.ctx.database.transaction() as conn:
         cancelled = await store.cancel_request(conn, request.id)
-    request = await find(door, tenant, name)
+    request = await find(door, View.own(tenant), name)
     if not cancelled:
         raise errors.AlreadyFinished if request.finished else errors.AlreadySubmitted
     return request
@@ -60,10 +61,10 @@ async def retry(door: Door, tenant: str, name: str) -> Request:
 
     Raises NotFound, NotRetryable.
     """
-    request = await find(door, tenant, name)
+    request = await find(door, View.own(tenant), name)
     incomplete = request.answer is not None and results.is_incomplete(request.answer)
     async with door.ctx.database.transaction() as conn:
         retried = await store.retry_request(conn, request.id, incomplete=incomplete)
     if not retried:
         raise errors.NotRetryable
-    return await find(door, tenant, name)
+    return await find(door, View.own(tenant), name)

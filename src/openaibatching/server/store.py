@@ -35,6 +35,7 @@ from openaibatching.server.model import (
     Unanswered,
     token_columns,
 )
+from openaibatching.server.view import View
 
 T = TypeVar("T")
 
@@ -106,18 +107,18 @@ async def read_finished_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> 
     return await cur.fetchall()
 
 
-async def find_by_upstream_id(conn: Connection, tenant: str, upstream_id: str) -> uuid.UUID | None:
+async def find_by_upstream_id(conn: Connection, view: View, upstream_id: str) -> uuid.UUID | None:
     """The request whose answer has this id of OpenAI's."""
-    params = {"tenant": tenant, "upstream_id": upstream_id}
+    params = {"tenants": list(view.tenants), "upstream_id": upstream_id}
     return cast("uuid.UUID | None", await value(conn, "find_by_upstream_id", params))
 
 
 async def list_requests(
-    conn: Connection, tenant: str, state: str | None, before_seq: int | None, limit: int
+    conn: Connection, view: View, state: str | None, before_seq: int | None, limit: int
 ) -> list[Request]:
-    """A tenant's requests, newest first, without answers."""
+    """The requests of a view's tenants, newest first, without answers."""
     params = {
-        "tenant": tenant,
+        "tenants": list(view.tenants),
         "states": [state] if state else list(REQUEST_STATES),
         "before_seq": before_seq,
         "limit": limit,

@@ -1,4 +1,4 @@
-"""What all tenants' answers cost since the beginning, for the metrics.
+"""What answers cost since the beginning, for the metrics.
 
 The tables have a row an hour, tenant, endpoint and model, and grow for years. Nobody adds to an
 hour that is over, so its sums are kept in the process: the first look reads all of it, which takes
@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
+from cachetools import LRUCache
+
 from openaibatching.server import money
 from openaibatching.server.db import Connection
 from openaibatching.server.model import FailureSum, SpendingSum
@@ -20,13 +22,29 @@ from openaibatching.server.model import FailureSum, SpendingSum
 T = TypeVar("T", SpendingSum, FailureSum)
 Key = tuple[str, str | int]
 
+TENANTS_MAX = 100
+"""So many tenants' sums are kept; another's are read anew."""
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Totals:
-    """One server's. `read` may be called by any number of callers at once."""
+class AllTotals:
+    """Those of all tenants, and of each tenant that has asked for its own lately."""
 
     def __init__(self) -> None:
+        self._by_tenant: LRUCache[str | None, Totals] = LRUCache(TENANTS_MAX)
+
+    def of(self, tenant: str | None) -> Totals:
+        """A tenant's, or, for None, those of all."""
+        if tenant not in self._by_tenant:
+            self._by_tenant[tenant] = Totals(tenant)
+        return self._by_tenant[tenant]
+
+
+class Totals:
+    """Of all tenants or of one. `read` may be called by any number of callers at once."""
+
+    def __init__(self, tenant: str | None = None) -> None:
+        self._tenant = tenant
         self._spending = _Sums[SpendingSum](lambda row: (row.endpoint, row.model))
         self._failures = _Sums[FailureSum](lambda row: (row.endpoint, row.status_code))
         self._reading = asyncio.Lock()
@@ -34,8 +52,12 @@ class Totals:
     async def read(self, conn: Connection) -> tuple[list[SpendingSum], list[FailureSum]]:
         """All that was spent, by endpoint and model; all that failed, by endpoint and status."""
         async with self._reading:  # what has settled meanwhile is kept once
-            spending = self._spending.add(await money.sum_spending(conn, self._spending.since))
-            failures = self._failures.add(await money.sum_failures(conn, self._failures.since))
+            spending = self._spending.add(
+                await money.sum_spending(conn, self._spending.since, self._tenant)
+            )
+            failures = self._failures.add(
+                await money.sum_failures(conn, self._failures.since, self._tenant)
+            )
         return spending, failures
 
 

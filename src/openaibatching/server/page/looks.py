@@ -17,6 +17,7 @@ from openaibatching.server.page import charts, rows, tales
 from openaibatching.server.page.summary import summary
 from openaibatching.server.page.words import clock, duration, model
 from openaibatching.server.situation import BEFORE_ITS_END
+from openaibatching.server.view import View
 
 LIST_ROWS = 50
 EXCERPT_BYTES = 20_000
@@ -25,27 +26,31 @@ EVENTS_MAX = 200
 Shown = dict[str, Any]
 
 
-async def overview(door: Door, tenant: str) -> Shown:
-    """The first page: all of a tenant's work."""
-    stats = await whole.stats(door, tenant)
-    by_day = await whole.costs(door, tenant, charts.DAYS, ["day"])
+async def overview(door: Door, view: View) -> Shown:
+    """The first page: all of a tenant's work, or of all tenants'."""
+    stats = await whole.stats(door, view)
+    by_day = await whole.costs(door, view, charts.DAYS, ["day"])
+    tenants: list[Shown] = []
+    if view.all_tenants:
+        tenants = (await whole.costs(door, view, whole.MONTH_DAYS, ["tenant"]))["data"]
     said = summary(stats, door.ctx.settings.batch_linger_s)
     return {
         "title": said.title,
         "stats": stats,
+        "tenants": tenants,
         "summary": said,
         "answers": charts.answers(stats["answers_by_hour"], stats["created_at"]),
         "savings": charts.savings(by_day["data"], stats["created_at"]),
     }
 
 
-async def requests(door: Door, tenant: str, status: str, after: str) -> Shown:
+async def requests(door: Door, view: View, status: str, after: str) -> Shown:
     """A list, newest first. `after` is a request's id. Raises InvalidParameter, NotFound."""
     if status and status not in REQUEST_STATES:
         raise errors.InvalidParameter(f"There is no status “{status}”.", param="status")
-    before_seq = (await steering.find(door, tenant, after, whole=False)).seq if after else None
+    before_seq = (await steering.find(door, view, after, whole=False)).seq if after else None
     found = await door.read(
-        lambda conn: store.list_requests(conn, tenant, status or None, before_seq, LIST_ROWS + 1)
+        lambda conn: store.list_requests(conn, view, status or None, before_seq, LIST_ROWS + 1)
     )
     listed = [_described(request) for request in found[:LIST_ROWS]]
     return {
@@ -62,12 +67,12 @@ async def requests(door: Door, tenant: str, status: str, after: str) -> Shown:
 def _described(request: Request) -> Shown:
     """What the API says of it, without bodies."""
     described: Shown = msgspec.json.decode(replies.describe(request, with_answer=False))
-    return described
+    return described | {"tenant": request.tenant}
 
 
-async def request(door: Door, tenant: str, name: str) -> Shown:
+async def request(door: Door, view: View, name: str) -> Shown:
     """One request's whole story. Raises NotFound."""
-    found = await steering.find(door, tenant, name, whole=False)
+    found = await steering.find(door, view, name, whole=False)
     excerpts = await door.read(lambda conn: rows.read_excerpts(conn, found.seq, EXCERPT_BYTES))
     story = await whole.events(door, found)
     batches = [event["batch"] for event in story["data"] if event["batch"]]
@@ -79,7 +84,7 @@ async def request(door: Door, tenant: str, name: str) -> Shown:
         "title": request_id(found.id),
         "level": {"failed": "bad", "completed": "good"}.get(found.state, "plain"),
         "request": _described(found),
-        "story": await _now(door, tenant, found, batches),
+        "story": await _now(door, view, found, batches),
         "cost": replies.receipt(found.receipt),
         "events": [
             _told(
@@ -93,7 +98,7 @@ async def request(door: Door, tenant: str, name: str) -> Shown:
     }
 
 
-async def _now(door: Door, tenant: str, found: Request, batches: list[str]) -> Any:
+async def _now(door: Door, view: View, found: Request, batches: list[str]) -> Any:
     """How it stands, in a sentence."""
     now = time.time()
     if found.state == "completed":
@@ -105,7 +110,7 @@ async def _now(door: Door, tenant: str, found: Request, batches: list[str]) -> A
         return "It is not sent."
     said = f"It has waited for {duration(now - found.created_at.timestamp())}."
     if found.state == "in_progress" and batches:
-        said = (await whole.batch(door, tenant, batches[-1]))["reason"]
+        said = (await whole.batch(door, view, batches[-1]))["reason"]
     expected = door.eta(found)
     if expected is None:
         return f"{said} When its answer comes cannot be told: OpenAI takes up to 24 hours."
@@ -124,17 +129,17 @@ def _excerpt(part: bytes | None, whole: int | None) -> Shown | None:
     }
 
 
-async def batch(door: Door, tenant: str, name: str) -> Shown:
+async def batch(door: Door, view: View, name: str) -> Shown:
     """One batch and its story. Raises NotFound."""
-    found = await whole.batch(door, tenant, name)
+    found = await whole.batch(door, view, name)
     id_ = uuid.UUID(found["id"])
     steps = await door.read(lambda conn: rows.batch_events(conn, id_, EVENTS_MAX))
     events = [
         _told("batch", step.old_state, step.new_state, step.at.timestamp(), step.note)
         for step in steps
     ]
-    own = found["own_requests"] == found["requests"]
-    stoppable = own and found["status"] in BEFORE_ITS_END and not found["cancel_requested_at"]
+    stopping = found["shared"] or found["cancel_requested_at"]
+    stoppable = not stopping and found["status"] in BEFORE_ITS_END
     return {
         "title": f"Batch for {model(found['model'])}",
         "batch": found,

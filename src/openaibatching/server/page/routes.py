@@ -15,9 +15,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from openaibatching.server import calling_off, errors, incoming, journal, overview, steering
 from openaibatching.server.door import Door
+from openaibatching.server.holder import Holder, Power
 from openaibatching.server.model import parse_request_id, request_id
 from openaibatching.server.page import looks, render, visitor
 from openaibatching.server.page.words import plural
+from openaibatching.server.view import View
 
 log = journal.get()
 
@@ -63,7 +65,17 @@ class Visit:
 
     door: Door
     http: HttpRequest
-    tenant: str
+    holder: Holder
+    view: View
+
+    @property
+    def tenant(self) -> str:
+        """Whose work this visitor may change."""
+        return self.holder.tenant
+
+    def acts(self, tenant: str | None) -> bool:
+        """Whether the visitor may change this tenant's work."""
+        return self.holder.may(Power.SUBMIT) and tenant == self.tenant
 
     @property
     def name(self) -> str:
@@ -80,8 +92,11 @@ class Visit:
         return SAID.get(said, "")
 
     def show(self, template: str, status: int = 200, /, **given: object) -> Response:
-        """A page of this tenant's."""
-        html = render.page(template, **{"tenant": self.tenant, "here": "", **given})
+        """A page of what this visitor sees."""
+        who = "all tenants" if self.view.all_tenants else self.tenant
+        shown = {"tenant": who, "here": "", "acts": self.acts(self.view.tenant)}
+        shown["all_tenants"] = self.view.all_tenants
+        html = render.page(template, **{**shown, **given})
         return HTMLResponse(html, status, HEADERS)
 
     def tell(self, status: int, title: str, words: str, **given: object) -> Response:
@@ -117,12 +132,15 @@ def _signed_in(page: Callable[[Visit], Awaitable[Response]]) -> Handler:
     """A handler for those who are signed in; all others are asked to."""
 
     async def run(door: Door, http: HttpRequest) -> Response:
-        tenant = await visitor.tenant(door, http)
-        if tenant is None:
+        holder = await visitor.holder(door, http)
+        if holder is None:
             return visitor.ask_to_sign_in(http)
-        visit = Visit(door, http, tenant)
+        visit = Visit(door, http, holder, await overview.view(door, holder))
         try:
+            incoming.require(holder, Power.SUBMIT if http.method == "POST" else Power.READ)
             return await page(visit)
+        except errors.InsufficientScope as error:
+            return visit.tell(403, "That is not allowed", str(error))
         except errors.NotFound as error:
             return visit.tell(404, "Not found", str(error))
         except errors.InvalidParameter as error:
@@ -161,7 +179,7 @@ async def _sign_in(door: Door, http: HttpRequest) -> Response:
             done.headers.update(HEADERS)
             return done
         wrong = "That is not a key of this server."
-    elif await visitor.tenant(door, http) is not None:
+    elif await visitor.holder(door, http) is not None:
         return RedirectResponse(back, 303, HEADERS)
     shown = {"tenant": "", "live": False, "title": "Sign in", "wrong": wrong, "next": back}
     return HTMLResponse(render.page("sign_in.html", **shown), 401 if wrong else 200, HEADERS)
@@ -175,7 +193,7 @@ async def _sign_out(_door: Door, _http: HttpRequest) -> Response:
 
 
 async def _overview(visit: Visit) -> Response:
-    shown = await looks.overview(visit.door, visit.tenant)
+    shown = await looks.overview(visit.door, visit.view)
     address = visitor.address(visit.door, visit.http)
     return visit.show("overview.html", here="overview", said=visit.said, address=address, **shown)
 
@@ -183,17 +201,18 @@ async def _overview(visit: Visit) -> Response:
 async def _requests(visit: Visit) -> Response:
     status = incoming.given(visit.http, "status")
     after = incoming.given(visit.http, "after")
-    shown = await looks.requests(visit.door, visit.tenant, status, after)
+    shown = await looks.requests(visit.door, visit.view, status, after)
     return visit.show("requests.html", here="requests", **shown)
 
 
 async def _request(visit: Visit) -> Response:
-    shown = await looks.request(visit.door, visit.tenant, visit.name)
-    return visit.show("request.html", said=visit.said, **shown)
+    shown = await looks.request(visit.door, visit.view, visit.name)
+    acts = visit.acts(shown["request"]["tenant"])
+    return visit.show("request.html", said=visit.said, acts=acts, **shown)
 
 
 async def _batch(visit: Visit) -> Response:
-    shown = await looks.batch(visit.door, visit.tenant, visit.name)
+    shown = await looks.batch(visit.door, visit.view, visit.name)
     return visit.show("batch.html", said=visit.said, **shown)
 
 
@@ -205,7 +224,7 @@ async def _search(visit: Visit) -> Response:
     for kind, look in (("requests", steering.find), ("batches", overview.batch)):
         given = name if kind == "requests" else sought
         try:
-            await look(visit.door, visit.tenant, given)
+            await look(visit.door, visit.view, given)
         except errors.NotFound:
             continue
         return RedirectResponse(f"/{kind}/{quote(given, safe='')}", 303, HEADERS)

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from openaibatching.server import incoming, sessions
 from openaibatching.server.door import Door
+from openaibatching.server.holder import Holder
 
 COOKIE = "openaibatching_session"
 FORM_BYTES_MAX = 16_384
@@ -19,10 +20,10 @@ FIELDS_MAX = 10
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
 
 
-async def tenant(door: Door, http: HttpRequest) -> str | None:
-    """Whose page this is; None for nobody's. Raises DatabaseUnavailable if that cannot be told."""
+async def holder(door: Door, http: HttpRequest) -> Holder | None:
+    """Who is signed in; None for nobody. Raises DatabaseUnavailable if that is unknown."""
     token = http.cookies.get(COOKIE)
-    return await sessions.tenant(door.keyring, token, time.time()) if token else None
+    return await sessions.holder(door.keyring, token, time.time()) if token else None
 
 
 async def sign_in(door: Door, http: HttpRequest, key: str, back: str) -> Response | None:

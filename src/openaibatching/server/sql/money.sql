@@ -69,8 +69,17 @@ select id from request where id = any(%(ids)b::uuid[]);
 with gone as (delete from reserve returning tenant, usd)
 insert into reserve select tenant, sum(usd) from gone group by tenant having sum(usd) <> 0;
 
+-- name: add_share_counts
+-- How requests of a batch ended, by tenant.
+update share as s
+   set completed = s.completed + t.completed, failed = s.failed + t.failed,
+       requeued = s.requeued + t.requeued, cancelled = s.cancelled + t.cancelled
+  from unnest(%(tenants)b::text[], %(completed)b::int[], %(failed)b::int[], %(requeued)b::int[],
+              %(cancelled)b::int[]) as t(tenant, completed, failed, requeued, cancelled)
+ where s.batch_id = %(batch_id)s::uuid and s.tenant = t.tenant;
+
 -- name: sum_spending
--- All tenants' sums from an hour on; `settled`: of hours that nobody adds to any more, so that they
+-- The sums of all tenants, or of one, from an hour on; `settled`: of hours that nobody adds to any more, so that they
 -- need not be read again. A transaction's hour is that of its start, and none lasts for one.
 with bounds as (select date_trunc('hour', now(), 'UTC') - interval '1 hour' as settled_to)
 select hour < settled_to as settled, settled_to, endpoint, model, min(hour) as first,
@@ -81,6 +90,7 @@ select hour < settled_to as settled, settled_to, endpoint, model, min(hour) as f
        sum(paid) as paid, sum(lost) as lost
   from spending cross join bounds
  where hour >= %(since)s::timestamptz
+   and (%(tenant)s::text is null or tenant = %(tenant)s::text)
  group by 1, 2, 3, 4;
 
 -- name: sum_failures
@@ -88,4 +98,5 @@ with bounds as (select date_trunc('hour', now(), 'UTC') - interval '1 hour' as s
 select hour < settled_to as settled, settled_to, endpoint, status_code, sum(n)::bigint as n
   from failure cross join bounds
  where hour >= %(since)s::timestamptz
+   and (%(tenant)s::text is null or tenant = %(tenant)s::text)
  group by 1, 2, 3, 4;

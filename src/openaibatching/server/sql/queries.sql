@@ -163,8 +163,8 @@ values (%(id)s::uuid, %(parent_id)s::uuid, 'claimed', %(endpoint)s::text, %(mode
 
 -- name: insert_shares
 -- Whose requests the batch has.
-insert into share (tenant, batch_id, requests, usd_most)
-select tenant, %(batch_id)s::uuid, sum(requests), sum(usd_most)
+insert into share (tenant, batch_id, requests, usd_most, leads)
+select tenant, %(batch_id)s::uuid, sum(requests), sum(usd_most), row_number() over (order by tenant) = 1
   from unnest(%(tenants)b::text[], %(requests)b::int[], %(usd_mosts)b::numeric[])
        as t(tenant, requests, usd_most)
  group by tenant;

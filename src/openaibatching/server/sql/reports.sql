@@ -4,12 +4,18 @@
 -- ===== metrics =====
 
 -- name: read_tally
-select what, state, sum(n)::bigint as n from tally group by what, state;
+-- Of all tenants, or of one.
+select case what when 'own_batch' then 'batch' else what end as what, state, sum(n)::bigint as n
+  from tally
+ where case when %(tenant)s::text is null then what <> 'own_batch' else tenant = %(tenant)s::text end
+ group by 1, 2;
 
 -- name: stuck_batches
 select id, state, model, upstream_id, coalesce(ended_at, submitted_at, created_at) as since, tries
   from batch b
  where state <> 'closed' and is_stuck(b, coalesce(%(now)s::timestamptz, now()))
+   and (%(tenant)s::text is null
+        or exists (select from share s where s.batch_id = b.id and s.tenant = %(tenant)s::text))
  order by since;
 
 -- name: token_limits
@@ -18,21 +24,32 @@ select model, told, guess_at(l, now()) as guess from model_limit l
  where told is not null or lowered is not null;
 
 -- name: oldest_queued
-select coalesce(greatest(0, extract(epoch from now() - min(queued_at))), 0)::float8 as seconds from queue_head;
+select coalesce(greatest(0, extract(epoch from now() - min(queued_at))), 0)::float8 as seconds
+  from queue_head where %(tenant)s::text is null or tenant = %(tenant)s::text;
 
 -- name: ping
 -- Reading is not enough: a failover may have left us on a standby.
 select not current_setting('transaction_read_only')::boolean as writable;
 
--- ===== one tenant's =====
+-- ===== one tenant's, or those of all =====
+
+-- name: known_tenants
+-- Every tenant that has requests or has spent anything: a walk from tenant to tenant along the index.
+with recursive spent as (
+  (select tenant from spending order by tenant limit 1)
+  union all
+  select n.tenant from spent cross join lateral (
+    select tenant from spending where tenant > spent.tenant order by tenant limit 1) as n
+)
+select tenant from spent union select tenant from tally where what = 'request' order by tenant;
 
 -- name: count_requests
 select state, sum(n)::bigint as n from tally
- where what = 'request' and tenant = %(tenant)s::text group by state;
+ where what = 'request' and tenant = any(%(tenants)b::text[]) group by state;
 
 -- name: read_queues
 -- What the tenant has queued, by endpoint and model. Counting ends at `most`.
-select h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as flushed,
+select h.tenant, h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as flushed,
        c.requests, l.held_until, l.held_for, limit_at(l, now()) as token_limit,
        l.told as token_limit_told, guess_at(l, now()) is not null as guessed,
        enqueued(h.model) as enqueued
@@ -44,7 +61,7 @@ select h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as
      select from request q
       where q.state = 'queued' and q.endpoint = h.endpoint and q.model = h.model
         and q.tenant = h.tenant limit %(most)s::int) as counted) as c
- where h.tenant = %(tenant)s::text
+ where h.tenant = any(%(tenants)b::text[])
  order by h.queued_at limit %(limit)s::int;
 
 -- name: open_batches
@@ -56,10 +73,16 @@ select own.*
  order by own.created_at limit %(limit)s::int;
 
 -- name: list_batches
--- Newest first.
-select * from tenant_batch
- where tenant = %(tenant)s::text
-   and seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
+-- Newest first. One index scan for each kind of tenant, of which one ends at once: over the union of
+-- both, the planner would sort all batches.
+(select * from own_batch
+  where tenant = %(tenant)s::text
+    and seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
+  order by seq desc limit %(limit)s::int)
+union all
+(select * from whole_batch
+  where %(tenant)s::text = '' and seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
+  order by seq desc limit %(limit)s::int)
  order by seq desc limit %(limit)s::int;
 
 -- name: find_batch
@@ -73,17 +96,17 @@ select * from tenant_batch
 select status_code, code, endpoint, model, sum(n)::bigint as requests,
        (array_agg(example order by hour desc))[1] as example, max(hour) as last_hour
   from failure
- where tenant = %(tenant)s::text and hour > now() - %(since)s::interval
+ where tenant = any(%(tenants)b::text[]) and hour > now() - %(since)s::interval
  group by status_code, code, endpoint, model
  order by requests desc, last_hour desc limit %(limit)s::int;
 
 -- name: answers_by_hour
 select hour, sum(answers)::bigint as answers, sum(failed)::bigint as failed
   from (select hour, answers, 0 as failed from spending
-         where tenant = %(tenant)s::text and hour > now() - %(since)s::interval
+         where tenant = any(%(tenants)b::text[]) and hour > now() - %(since)s::interval
         union all
         select hour, 0, n from failure
-         where tenant = %(tenant)s::text and hour > now() - %(since)s::interval) as both_
+         where tenant = any(%(tenants)b::text[]) and hour > now() - %(since)s::interval) as both_
  group by hour order by hour;
 
 -- name: sum_costs
@@ -91,6 +114,7 @@ select hour, sum(answers)::bigint as answers, sum(failed)::bigint as failed
 select case when %(by_day)s::boolean then (hour at time zone 'UTC')::date end as day,
        case when %(by_endpoint)s::boolean then endpoint end as endpoint,
        case when %(by_model)s::boolean then model end as model,
+       case when %(by_tenant)s::boolean then tenant end as tenant,
        coalesce(sum(answers), 0)::bigint as answers, coalesce(sum(unpriced), 0)::bigint as unpriced,
        coalesce(sum(incomplete), 0)::bigint as incomplete,
        coalesce(sum(input_tokens), 0)::bigint as input_tokens,
@@ -100,9 +124,9 @@ select case when %(by_day)s::boolean then (hour at time zone 'UTC')::date end as
        coalesce(sum(realtime), 0) as realtime, coalesce(sum(paid), 0) as paid,
        coalesce(sum(lost), 0) as lost
   from spending
- where tenant = %(tenant)s::text
+ where tenant = any(%(tenants)b::text[])
    and hour >= date_trunc('day', now(), 'UTC') - (%(days)s::int - 1) * interval '1 day'
- group by 1, 2, 3 order by 1 desc nulls last, paid desc, 2, 3;
+ group by 1, 2, 3, 4 order by 1 desc nulls last, paid desc, 2, 3, 4;
 
 -- name: list_events
 -- A request's story: its own events and those of each batch that it was in.
@@ -163,8 +187,8 @@ on conflict (tenant) do update set at = greatest(answer_read.at, excluded.at);
 -- while the oldest of it is younger than an hour.
 select sum(answers)::bigint as answers, sum(paid) as paid, min(hour) as since
   from spending, (select coalesce(%(now)s, now()) as now) as clock
- where tenant = %(tenant)s::text and answers > 0 and hour > now - interval '7 days'
-   and hour > coalesce((select at from answer_read where tenant = %(tenant)s::text), '-infinity')
+ where tenant = any(%(tenants)b::text[]) and answers > 0 and hour > now - interval '7 days'
+   and hour > coalesce((select at from answer_read r where r.tenant = spending.tenant), '-infinity')
 having min(hour) < min(now) - interval '2 hours';
 
 -- ===== flush =====

@@ -2,7 +2,7 @@
 -- The conventions are those of queries.sql.
 
 -- name: find_by_upstream_id
-select id from request where upstream_id = %(upstream_id)s::text and tenant = %(tenant)s::text
+select id from request where upstream_id = %(upstream_id)s::text and tenant = any(%(tenants)b::text[])
  order by seq desc limit 1;
 
 -- name: read_previous
@@ -15,7 +15,7 @@ select t.id as call, t.previous as id, exists (select from request where request
     on p.id = t.previous and p.tenant = t.tenant and p.endpoint = '/v1/responses';
 
 -- name: list_requests
--- Newest first. One index scan a state, merged: as cheap with ten million rows as with ten. The
+-- Newest first. One index scan a tenant and state, merged: as cheap with ten million rows as with ten. The
 -- order names the state, and no `state =` makes it redundant: by `seq` alone the planner may walk all
 -- tenants' requests backwards, in the hope of finding some soon. `state >=` ends the scan: PostgreSQL
 -- takes only the first column of a comparison of rows for its end.
@@ -23,10 +23,10 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
        sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
        b.upstream_id as batch_upstream_id, null::bytea as answer, null::numeric as realtime,
        null::numeric as paid, null::boolean as incomplete
-  from unnest(%(states)b::text[]) as s(state)
+  from unnest(%(tenants)b::text[]) as t(tenant) cross join unnest(%(states)b::text[]) as s(state)
  cross join lateral (
    select * from request
-    where tenant = %(tenant)s::text and request.state >= s.state
+    where request.tenant = t.tenant and request.state >= s.state
       and (request.state, seq)
           < (s.state, coalesce(%(before_seq)s::bigint, 9223372036854775807))
     order by request.state desc, seq desc limit %(limit)s::int) as r

@@ -93,9 +93,16 @@ create table share (
   batch_id  uuid not null,
   requests  int not null check (requests > 0),
   usd_most  numeric not null default 'infinity',  -- what they cost at most, as far as known
+  leads     boolean not null default false,    -- one of each batch: its place among those of all
+  -- How they ended, counted with each part of the results that is stored.
+  completed int not null default 0,
+  failed    int not null default 0,
+  requeued  int not null default 0,
+  cancelled int not null default 0,
   primary key (tenant, seq)
 );
 create index share_by_batch on share (batch_id);
+create unique index share_leading on share (seq) where leads;
 
 -- One call, one answer. Narrow, because it is updated often.
 create table request (
@@ -243,8 +250,8 @@ create index event_by_request on event (request_seq) where request_seq is not nu
 create index event_by_batch on event (batch_id) where request_seq is null;  -- its own events
 
 -- Counts by state, as deltas: whoever changes rows only appends, so no two commits wait for
--- each other. `fold_tally` adds them up now and then; a reader sums a handful of rows. A batch is
--- nobody's alone: its tenant is ''.
+-- each other. `fold_tally` adds them up now and then; a reader sums a handful of rows. A 'batch' is
+-- nobody's alone: its tenant is ''; an 'own_batch' counts once for each tenant that has a share.
 create table tally (
   what    text not null,
   tenant  text not null default '',
@@ -307,25 +314,6 @@ create table answer_read (
   at      timestamptz not null
 );
 
--- Keys that callers present, beside those of BATCH_SERVER_API_KEY. A key is random and long, so its
--- SHA-256 is as good as a slow hash. Any change is announced, and every server reads them anew.
-create table api_key (
-  id            uuid primary key default gen_random_uuid(),
-  tenant        text not null check (tenant ~ '^[A-Za-z0-9._-]{1,64}$'),
-  name          text not null,
-  scope         text not null default 'submit' check (scope in ('submit', 'read', 'metrics', 'admin')),
-  hint          text not null,                 -- its first characters, to tell it by
-  digest        bytea not null unique check (octet_length(digest) = 32),
-  created_at    timestamptz not null default now(),
-  last_used_at  timestamptz,
-  expires_at    timestamptz,
-  revoked_at    timestamptz                    -- may lie ahead: the old key of a rotated one
-);
-
--- When a key ends or has ended; null: it does not.
-create function key_end(k api_key) returns timestamptz language sql immutable
-return least(k.revoked_at, k.expires_at);
-
 -- Whether a batch may be taken. A lease ends by time (its server is paused), or with the session in
 -- which its server holds an advisory lock on its own number (it was killed).
 create function is_free(lease_by int, lease_until timestamptz, at timestamptz) returns boolean
@@ -342,13 +330,27 @@ create function is_stuck(b batch, at timestamptz) returns boolean language sql i
 return b.state <> 'closed' and coalesce(b.ended_at, b.submitted_at, b.created_at)
        < at - case when b.state = 'submitted' then interval '25 hours' else interval '1 hour' end;
 
--- A batch as one of its tenants sees it. `seq` is its place among that tenant's batches.
-create view tenant_batch as
-select s.tenant, b.id, b.state, b.endpoint, b.model, b.requests, s.requests as own_requests, b.upstream_id,
+create view shown_batch as
+select b.id, b.state, b.endpoint, b.model, b.requests, b.upstream_id,
        b.upstream_status, b.upstream_completed, b.upstream_failed, b.completed, b.failed,
        b.requeued, b.cancelled, b.cancel_wished_at, b.tries, b.created_at, b.attempted_at, b.submitted_at, b.ended_at, b.closed_at,
-       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck, s.seq
-  from share s join batch b on b.id = s.batch_id;
+       b.next_at, b.trouble, b.troubled_at, is_stuck(b, now()) as stuck
+  from batch b;
+
+-- A batch as one of its tenants sees it. `seq` is its place among that tenant's batches.
+create view own_batch as
+select s.tenant, v.*, s.requests as own_requests, s.completed as own_completed,
+       s.failed as own_failed, s.requeued as own_requeued, s.cancelled as own_cancelled, s.seq
+  from share s join shown_batch v on v.id = s.batch_id;
+
+-- A batch as whoever sees all tenants does: its tenant is ''.
+create view whole_batch as
+select '' as tenant, v.*, v.requests as own_requests, v.completed as own_completed,
+       v.failed as own_failed, v.requeued as own_requeued, v.cancelled as own_cancelled, s.seq
+  from share s join shown_batch v on v.id = s.batch_id
+ where s.leads;
+
+create view tenant_batch as select * from own_batch union all select * from whole_batch;
 
 create function request_inserted() returns trigger language plpgsql
 set search_path = openaibatching as $$
@@ -405,6 +407,15 @@ begin
   return null;
 end $$;
 
+create function share_inserted() returns trigger language plpgsql
+set search_path = openaibatching as $$
+begin
+  insert into tally
+    select 'own_batch', n.tenant, b.state, count(*)
+      from new_rows n join batch b on b.id = n.batch_id group by n.tenant, b.state;
+  return null;
+end $$;
+
 create function batch_updated() returns trigger language plpgsql
 set search_path = openaibatching as $$
 begin
@@ -415,6 +426,13 @@ begin
     select 'batch', '', state, sum(n) from (
       select state, 1 as n from new_rows union all select state, -1 from old_rows) as moved
      group by state having sum(n) <> 0;
+  insert into tally
+    select 'own_batch', s.tenant, moved.state, sum(moved.n) from (
+      select n.id, n.state, 1 as n from new_rows n join old_rows o using (id) where n.state <> o.state
+      union all
+      select o.id, o.state, -1 from new_rows n join old_rows o using (id) where n.state <> o.state)
+      as moved join share s on s.batch_id = moved.id
+     group by s.tenant, moved.state having sum(moved.n) <> 0;
   perform pg_notify('openaibatching', state) from (
     select distinct n.state from new_rows n join old_rows o using (id)
      where n.state <> o.state) as s;
@@ -425,16 +443,11 @@ create function batch_deleted() returns trigger language plpgsql
 set search_path = openaibatching as $$
 begin
   delete from event using old_rows where event.batch_id = old_rows.id and request_seq is null;
+  insert into tally
+    select 'own_batch', s.tenant, o.state, -count(*)
+      from old_rows o join share s on s.batch_id = o.id group by s.tenant, o.state;
   delete from share using old_rows where share.batch_id = old_rows.id;
   insert into tally select 'batch', '', state, -count(*) from old_rows group by state;
-  return null;
-end $$;
-
-create function keys_changed() returns trigger language plpgsql as $$
-begin
-  if tg_op <> 'UPDATE' or new.revoked_at is distinct from old.revoked_at then
-    perform pg_notify('openaibatching', 'keys');
-  end if;
   return null;
 end $$;
 
@@ -452,12 +465,12 @@ create trigger deleted after delete on request referencing old table as old_rows
   for each statement execute function request_deleted();
 create trigger inserted after insert on batch referencing new table as new_rows
   for each statement execute function batch_inserted();
+create trigger inserted after insert on share referencing new table as new_rows
+  for each statement execute function share_inserted();
 create trigger updated after update on batch referencing old table as old_rows new table as new_rows
   for each statement execute function batch_updated();
 create trigger deleted after delete on batch referencing old table as old_rows
   for each statement execute function batch_deleted();
-create trigger changed after insert or update or delete on api_key
-  for each row execute function keys_changed();
 create trigger wished after insert or update on flush
   for each statement execute function flush_wished();
 
