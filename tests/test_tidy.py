@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "turns db requirements store cancels model_limits money reports keys rows embedded "
-            "embedded_programs embedded_sockets upstream tracing"
+            "embedded_programs embedded_sockets readiness upstream tracing"
         ),
     ),
     ("what was read, in words", False, "situation"),
@@ -57,11 +57,12 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "worker keyring sessions incoming forecaster budget totals model_list answers_read "
-            "door roll bulk_out bulk overview api_reports api_models api framing connections "
+            "door roll bulk_out bulk overview api_reports api_models api_public api framing "
+            "connections "
             "steering visitor looks routes calling_off"
         ),
     ),
-    ("put together", True, "service"),
+    ("put together", True, "service renewal own_key"),
 )
 
 # What server and commands share; needs nothing of either.

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         journal.configure(settings.log_format, settings.log_level)
         from openaibatching.server.service import serve  # after: a bad setting is said at once
 
-        _run(lambda: serve(settings))
+        _run(lambda: serve(settings, lambda: config.load(flags)))
     except ConfigError as error:
         print(f"openaibatching: {error}", file=sys.stderr)
         return 2

@@ -280,6 +280,7 @@ def door_of(door: Door) -> server_door.Door:
         Budget(service.database, service.settings, service.ctx.prices),
         ModelList(service.ctx.upstream),
         service._answers_read,
+        service.readiness,
     )
 
 

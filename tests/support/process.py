@@ -108,9 +108,11 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(env: dict[str, str], port: int | None = None) -> Iterator[ServerProcess]:
+def server_process(
+    env: dict[str, str], port: int | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[ServerProcess]:
     """A ready server; killed at the end if it still runs."""
-    server = ServerProcess(env, port)
+    server = ServerProcess(env, port, tls)
     try:
         server.wait_ready()
         yield server

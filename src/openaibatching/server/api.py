@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openaibatching.server import (
     api_models,
+    api_public,
     api_reports,
     bulk,
     counted,
@@ -27,7 +28,6 @@ from openaibatching.server import (
     metrics,
     modes,
     money,
-    openapi,
     overview,
     replies,
     reply_headers,
@@ -46,8 +46,6 @@ from openaibatching.server.view import View
 
 log = journal.get()
 
-READY_S = 2.0
-WEBHOOK_BYTES_MAX = 65_536
 BODY_BYTES_INLINE = 65_536
 """A larger body is understood in a thread: it takes milliseconds that all callers would wait. Of
 one that is nothing but brackets, this much takes 13."""
@@ -190,20 +188,6 @@ async def _find(door: Door, http: HttpRequest) -> Request:
 # ----- around it -----
 
 
-async def health(_door: Door, _http: HttpRequest) -> Response:
-    """GET /health: the process lives."""
-    return JSONResponse({"status": "ok"})
-
-
-async def ready(door: Door, _http: HttpRequest) -> Response:
-    """GET /ready: the database works, and has all that is needed of it."""
-    if not await door.ctx.database.ping(READY_S):
-        raise errors.DatabaseUnavailable("The database does not answer.")
-    if why := await door.requirements.missing(door.ctx.database.url):
-        raise errors.DatabaseUnavailable(f"POSTGRES_URL: {why}.")
-    return JSONResponse({"status": "ready"})
-
-
 async def read_metrics(door: Door, http: HttpRequest) -> Response:
     """GET /metrics: Prometheus text; of all tenants and the server, or of a tenant alone."""
     holder = await incoming.holder(http, door.keyring)
@@ -234,33 +218,6 @@ async def _account(conn: Connection) -> metrics.Account:
     )
 
 
-async def describe_api(_door: Door, _http: HttpRequest) -> Response:
-    """GET /openapi.json."""
-    return JSONResponse(openapi.document(version("openaibatching")))
-
-
-async def webhook(door: Door, http: HttpRequest) -> Response:
-    """POST /webhooks/openai: wakes the worker; polling stays the truth."""
-    try:
-        async with asyncio.timeout(incoming.BODY_IDLE_S):  # anybody may send one
-            body = await incoming.read_body(http, WEBHOOK_BYTES_MAX)
-    except TimeoutError:
-        raise errors.RequestTimeout from None
-    try:
-        batch_id = door.ctx.upstream.webhook_batch_id(body, http.headers)
-    except errors.InvalidSignature as error:
-        log.warning("webhook_refused", detail=str(error))
-        raise
-    # One that is sent again within its five minutes tells nothing new; whoever has caught it must
-    # not be able to make us ask OpenAI as often as they like.
-    webhook_id = http.headers["webhook-id"]
-    if batch_id and webhook_id not in door.webhooks_seen:
-        async with door.ctx.database.transaction() as conn:
-            await store.wake_batch(conn, batch_id)
-        door.webhooks_seen[webhook_id] = True
-    return Response(status_code=204)
-
-
 ROUTES: list[tuple[str, str, Handler]] = [
     *(("POST", path, call) for path in ENDPOINTS),
     ("GET", "/v1/responses/{id}", read_answer),
@@ -284,11 +241,11 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/v1/stats", api_reports.read_stats),
     ("GET", "/v1/costs", api_reports.read_costs),
     ("POST", "/v1/flush", api_reports.flush),
-    ("GET", "/health", health),
-    ("GET", "/ready", ready),
+    ("GET", "/health", api_public.health),
+    ("GET", "/ready", api_public.ready),
     ("GET", "/metrics", read_metrics),
-    ("GET", "/openapi.json", describe_api),
-    ("POST", "/webhooks/openai", webhook),
+    ("GET", "/openapi.json", api_public.describe_api),
+    ("POST", "/webhooks/openai", api_public.webhook),
 ]
 
 

@@ -183,6 +183,10 @@ class Database:
             kwargs=CONNECTION,
         )
 
+    def renew(self, url: str) -> None:
+        """Connect by this URL of the same database from now on."""
+        self.url = self._pool.conninfo = url
+
     async def open(self) -> None:
         """Start the pool. It connects in the background."""
         await self._pool.open()
@@ -338,6 +342,10 @@ class Session:
         on_cut: Callable[[], None] = lambda: None,
     ) -> None:
         self._url, self._server, self._on_notify, self._on_cut = url, server, on_notify, on_cut
+
+    def renew(self, url: str) -> None:
+        """Connect by this URL of the same database from now on."""
+        self._url = url
 
     async def run(self) -> None:
         """Listen until cancelled, through any outage."""

@@ -21,7 +21,8 @@ from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
 from openaibatching.server.model_list import ModelList
-from openaibatching.server.requirements import Requirements
+from openaibatching.server.readiness import Readiness
+from openaibatching.server.sparing import Sparing
 from openaibatching.server.totals import AllTotals
 from openaibatching.server.upstream import WEBHOOK_TOLERANCE_S
 
@@ -42,12 +43,13 @@ class Door:
     budget: Budget
     models: ModelList
     answers_read: AnswersRead
+    readiness: Readiness
     totals: AllTotals = field(default_factory=AllTotals)
-    requirements: Requirements = field(default_factory=Requirements)
     webhooks_seen: TTLCache[str, bool] = field(
         default_factory=lambda: TTLCache(WEBHOOKS_SEEN_MAX, ttl=2 * WEBHOOK_TOLERANCE_S)
     )
     """The ids of webhooks, for as long as a copy of one could still pass for fresh."""
+    webhooks_refused: Sparing = field(default_factory=lambda: Sparing("webhook_refused"))
 
     def traceparent(self, http: HttpRequest) -> str | None:
         """The caller's place in its trace, if it is sampled and this server makes spans."""

@@ -142,6 +142,7 @@ class EmbeddedPostgres:
     def _prepare(self) -> None:
         if self._is_root:
             self._bin = embedded_programs.within_reach(self._bin)
+            self._let_pass()
         if is_set_up(self._folder):
             self._check_version()
             return
@@ -158,6 +159,14 @@ class EmbeddedPostgres:
             half.rename(self._data)
         finally:
             shutil.rmtree(half, ignore_errors=True)
+
+    def _let_pass(self) -> None:
+        """Let PostgreSQL's user, and nobody else, pass through the data folder to its own: so do
+        tools that run as that user, such as a pooler. Parents stay as they are."""
+        mode = stat.S_IMODE(self._folder.stat().st_mode)
+        if not mode & (stat.S_IXOTH | stat.S_IRWXG):
+            os.chown(self._folder, -1, self._user.pw_gid)
+            self._folder.chmod(mode | stat.S_IXGRP)
 
     def _check_version(self) -> None:
         there = (self._data / "PG_VERSION").read_text().strip()

@@ -16,6 +16,8 @@ PORT = 5432
 """It only names the socket: there is no TCP."""
 SOCKET = f".s.PGSQL.{PORT}"
 MAP = "openaibatching"
+ROLES = ("postgres", "all")
+"""To PostgreSQL before 16, which the package does not bring, `all` is a name like others."""
 RECORD = "postgres.sockets"
 """The file in the data folder that names the socket's folder, where that is another."""
 # The longest path of a Unix socket differs by system; 103 bytes fit all of them (POSIX unix(7)).
@@ -74,11 +76,12 @@ def replace(path: Path, text: str, user: pwd.struct_passwd | None = None) -> Non
 
 
 def access(users: set[str]) -> dict[str, str]:
-    """{file of PostgreSQL's: content} that lets in these users of the system, as the database's
-    superuser, and nobody else (https://www.postgresql.org/docs/current/auth-peer.html)."""
+    """{file of PostgreSQL's: content} that lets in these users of the system, as any role, and
+    nobody else (https://www.postgresql.org/docs/current/auth-username-maps.html)."""
     head = "# Written by openaibatching at each start.\n"
     quoted = ('"' + user.replace('"', '""') + '"' for user in sorted(users))
+    names = [f"{MAP} {user} {role}\n" for user in quoted for role in ROLES]
     return {
         "pg_hba.conf": f"{head}local all,replication all peer map={MAP}\n",
-        "pg_ident.conf": head + "".join(f"{MAP} {user} postgres\n" for user in quoted),
+        "pg_ident.conf": head + "".join(names),
     }

@@ -42,17 +42,25 @@ class Keyring:
     def __init__(
         self, server_keys: dict[str, str], database: Database, memory: KeyMemory | None = None
     ) -> None:
+        self._database = database
+        self._memory = memory or KeyMemory()
+        self._woken = asyncio.Event()
+        self._open = OpenCalls()
+        self._environment: list[Holder] = []
+        self._secret = b""
+        self.renew(server_keys)
+
+    def renew(self, server_keys: dict[str, str]) -> None:
+        """These are the keys of BATCH_SERVER_API_KEY from now on: {tenant: key}. What a key that is
+        no more has open ends."""
         powers = OPERATOR if server_keys.keys() == {DEFAULT_TENANT} else POWERS[SUBMIT]
         self._environment = [
             Holder(tenant, key_text.digest(key), ENVIRONMENT, powers=powers)
             for tenant, key in server_keys.items()
         ]
-        self._database = database
-        self._memory = memory or KeyMemory()
-        self._woken = asyncio.Event()
-        self._open = OpenCalls()
         digests = sorted(holder.digest for holder in self._environment)
         self._secret = hashlib.sha256(b"openaibatching sessions" + b"".join(digests)).digest()
+        self._woken.set()
 
     async def holder(self, key: str) -> Holder | None:
         """Who presents `key`, or None. Takes the same time for every wrong key.

@@ -333,7 +333,10 @@ def _around() -> Schema:
         },
         "/openapi.json": {
             "get": public(
-                "openapi", "This document.", _200={"description": "The document.", **anything}
+                "openapi",
+                "This document.",
+                _200={"description": "The document, with an ETag.", **anything},
+                _304={"description": "`If-None-Match` names the document as it is."},
             )
         },
         "/metrics": {

@@ -6,9 +6,7 @@ server start, and then answer 500 or stand still.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import time
 
 import psycopg
 from psycopg import AsyncConnection
@@ -19,7 +17,6 @@ from openaibatching.server.errors import ConfigError, DatabaseUnavailable
 
 HEARD_S = 5.0
 """A notification takes milliseconds; one that has not come after this does not come."""
-REMEMBERED_S = 5.0
 
 
 async def prepare(url: str, *, wait_s: float) -> None:
@@ -65,24 +62,6 @@ async def missing(url: str) -> str | None:
         if not await db.value(other, "is_number_seen", {"server": number}):
             return "advisory locks of other sessions are not visible in pg_locks"
     return None
-
-
-class Requirements:
-    """`missing`, asked anew after some seconds at the earliest."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._asked_at = float("-inf")
-        self._missing: str | None = None
-
-    async def missing(self, url: str) -> str | None:
-        """What the database lacks, or lacked a moment ago. Raises DatabaseUnavailable."""
-        async with self._lock:
-            if time.monotonic() - self._asked_at > REMEMBERED_S:
-                async with db.outages_named():
-                    self._missing = await missing(url)
-                self._asked_at = time.monotonic()
-            return self._missing
 
 
 async def _wrong_basics(conn: Connection) -> str | None:

@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import errno
 import gc
-import os
-import secrets
 import signal
 import socket
-import ssl
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +19,7 @@ import uvicorn
 from anyio.from_thread import start_blocking_portal
 
 from openaibatching import surroundings
-from openaibatching.server import api, journal, requirements
+from openaibatching.server import api, journal, renewal, requirements
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.answers_read import AnswersRead
 from openaibatching.server.budget import Budget
@@ -37,6 +34,8 @@ from openaibatching.server.errors import ConfigError, StoppedEarly
 from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model_list import ModelList
+from openaibatching.server.own_key import keys
+from openaibatching.server.readiness import Readiness
 from openaibatching.server.sparing import Sparing
 from openaibatching.server.tracing import Tracing, from_environment
 from openaibatching.server.upstream import Upstream
@@ -44,46 +43,9 @@ from openaibatching.server.worker import Worker
 
 log = journal.get()
 
-KEY_FILE = "api_key"
 CLOSE_S = 3
 REVIVE_S = 1.0
 _PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
-
-
-def keys(settings: Settings) -> tuple[dict[str, str], Path | None]:
-    """({tenant: key}, the file that a key was just made in, or None)."""
-    if settings.batch_server_api_key is not None:
-        return parse_keys(settings.batch_server_api_key.get_secret_value()), None
-    path = settings.data_dir / KEY_FILE
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = not path.exists() and _make_key(path)
-        return {DEFAULT_TENANT: _read_own(path)}, path if made else None
-    except OSError as error:
-        raise ConfigError(f"DATA_DIR: the key cannot be kept there: {error}") from None
-
-
-def _read_own(path: Path) -> str:
-    """What is in a file that nobody else has written or can read. Raises OSError, ConfigError."""
-    with path.open() as file:
-        found = os.fstat(file.fileno())
-        if found.st_uid not in (os.geteuid(), 0):
-            raise ConfigError(f"DATA_DIR: {path} belongs to another user: delete it")
-        if found.st_mode & 0o007:  # a group may be the volume driver's own
-            raise ConfigError(f"DATA_DIR: other users can read or write {path}: make a new key")
-        return file.read().strip()
-
-
-def _make_key(path: Path) -> bool:
-    """Put a new key there, whole or not at all; false if another server just did."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent) as part:  # made with mode 0600
-        part.write(secrets.token_urlsafe(32))
-        part.flush()
-        try:
-            os.link(part.name, path)
-        except FileExistsError:
-            return False
-    return True
 
 
 @asynccontextmanager
@@ -137,18 +99,6 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _check_tls(settings: Settings) -> None:
-    if settings.ssl_certfile is None:
-        return
-    try:
-        # A password, if only an empty one: without it, OpenSSL asks for one on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            settings.ssl_certfile, settings.ssl_keyfile, password=""
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"SSL_CERTFILE and SSL_KEYFILE cannot be used: {error}") from None
-
-
 def _check_data_dir(settings: Settings) -> None:
     try:
         with tempfile.TemporaryFile(dir=settings.spool_dir):
@@ -180,7 +130,8 @@ class Service:
         self._acceptor = Acceptor(self.database)
         self._deliverer = Deliverer(self.database)
         self._keyring = Keyring(server_keys, self.database)
-        self._session = Session(url, self.ctx.server, self._heard, self._keyring.cut_off)
+        self.readiness = Readiness(self.database)
+        self._session = Session(url, self.ctx.server, self._heard, self._cut_off)
         self._answers_read = AnswersRead(self.database, self.ctx.now)
         self._forecaster = Forecaster(self.database, settings.batch_linger_s)
         door = Door(
@@ -192,6 +143,7 @@ class Service:
             Budget(self.database, settings, self.ctx.prices),
             ModelList(self.ctx.upstream),
             self._answers_read,
+            self.readiness,
         )
         self._connections = Connections()
         self._server = _uvicorn(settings, api.build(door), self._connections)
@@ -205,6 +157,10 @@ class Service:
         port = self._socket.getsockname()[1]
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"{'https' if self.settings.tls else 'http'}://{host}:{port}"
+
+    def _cut_off(self) -> None:
+        self._keyring.cut_off()
+        self.readiness.forget()
 
     def _heard(self, payload: str) -> None:
         if payload in ("", "finished"):
@@ -239,6 +195,25 @@ class Service:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("server_failed", exc_info=error)
         self._failed.set()
+
+    def renew(self, settings: Settings) -> list[str]:
+        """Take the secrets and the certificate of these settings; the names of what has changed.
+
+        Raises ConfigError if they cannot be taken; then nothing is.
+        """
+        renewal.check_tls(settings)
+        changed = renewal.changed(self.settings, settings)
+        self.ctx.upstream.renew(settings)
+        if settings.batch_server_api_key is not None:
+            self._keyring.renew(parse_keys(settings.batch_server_api_key.get_secret_value()))
+        if settings.postgres_url is not None:
+            url = settings.postgres_url.get_secret_value()
+            self.database.renew(url)
+            self._session.renew(url)
+        if (context := self._server.config.ssl) is not None:
+            renewal.load_tls(context, settings)
+        self.settings = settings
+        return changed
 
     async def failed(self) -> None:
         """Returns when a part of the server has ended by itself, which none should."""
@@ -285,12 +260,18 @@ def _uvicorn(settings: Settings, app: object, connections: Connections) -> uvico
     return server
 
 
-async def serve(settings: Settings) -> None:
-    """Run a server until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
-    stopping = asyncio.Event()
+async def serve(settings: Settings, read: Callable[[], Settings]) -> None:
+    """Run a server until SIGTERM or SIGINT; on SIGHUP, `read` gives the settings of now.
+
+    Raises ConfigError when it cannot start.
+    """
+    stopping, renewing, terminal = asyncio.Event(), asyncio.Event(), renewal.Terminal()
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stopping.set)
+    loop.add_signal_handler(
+        signal.SIGHUP, lambda: (stopping if terminal.is_gone else renewing).set()
+    )
     server_keys, made = keys(settings)
     allow_files()
     with suppress(StoppedEarly):
@@ -301,7 +282,9 @@ async def serve(settings: Settings) -> None:
             service.ctx.prices.of("")
             gc.collect()
             gc.freeze()
+            renewals = asyncio.create_task(renewal.run(renewing, read, service.renew))
             await _until_stopped(service, stopping)
+            renewals.cancel()
     if not stopping.is_set():
         raise ConfigError("the server ended by itself; its log says why")
 
@@ -346,7 +329,7 @@ async def serving(
     # What is quickly wrong is said before the database is set up.
     if why := surroundings.wrong():
         raise ConfigError(why)
-    _check_tls(settings)
+    renewal.check_tls(settings)
     tracing = from_environment()
     with listen(settings) as listening:
         _check_data_dir(settings)

@@ -96,6 +96,12 @@ class Upstream:
         self._client.organization = settings.openai_org_id
         self._client.project = settings.openai_project_id
 
+    def renew(self, settings: Settings) -> None:
+        """Take the secrets of these settings for all calls from now on."""
+        secret = settings.openai_webhook_secret
+        self._client.api_key = settings.openai_api_key.get_secret_value()
+        self._client.webhook_secret = secret.get_secret_value() if secret else None
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
