@@ -122,7 +122,7 @@ soak: .venv/dev ## SEEDS=n worlds of faults, KILLS=n and PAUSES=n at exact point
 SECONDS ?= 60
 
 attack: .venv/dev ## every attack at once for SECONDS=n, and what an honest caller noticed
-	@cd tests && ../.venv/bin/python -m attack --seconds $(SECONDS)
+	@cd tests && ../.venv/bin/python -m attack --seconds $(SECONDS) $(if $(ATTACKS),--attacks $(ATTACKS))
 
 CASES ?= 100
 SEED ?= 0

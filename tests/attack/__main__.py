@@ -2,6 +2,7 @@
 
 make attack               for a minute
 make attack SECONDS=10    for ten seconds
+make attack ATTACKS="no_hello bad_lines"    only these
 
 The exit code is 1 if the honest caller was refused, if its calls took more than RATIO_MAX times as
 long as in a quiet time before (p99, in the same run), or if what must not happen has happened.
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from attack.greedy import GREEDY
-from attack.strangers import STRANGERS
+from attack.strangers import STRANGERS, Attack
 from attack.target import Target
 from clients.served import certified
 from openaibatching.server.db import migrate
@@ -32,13 +33,17 @@ from support.process import ServerProcess, environment
 
 HONEST, GREEDY_KEY = "key-of-the-honest-tenant", "key-of-the-greedy-tenant"
 RATIO_MAX = 3.0
+ALL = (*STRANGERS, *GREEDY)
+NAMES = [attack.__name__ for attack in ALL]
 
 
 def main(argv: Sequence[str]) -> int:
     """Attack, and print what came of it."""
     parser = argparse.ArgumentParser(prog="make attack", description="Every attack at once.")
     parser.add_argument("--seconds", type=float, default=60.0)
-    seconds = parser.parse_args(argv).seconds
+    parser.add_argument("--attacks", nargs="*", choices=NAMES)
+    options = parser.parse_args(argv)
+    attacks = [attack for attack in ALL if attack.__name__ in (options.attacks or NAMES)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cluster = stack.enter_context(running_cluster("embedded"))
@@ -57,12 +62,12 @@ def main(argv: Sequence[str]) -> int:
         stack.callback(server.kill)
         server.wait_ready()
         target = Target(server.url, GREEDY_KEY, tls)
-        return asyncio.run(_run(target, ca, seconds))
+        return asyncio.run(_run(target, ca, options.seconds, attacks))
 
 
-async def _run(target: Target, ca: str, seconds: float) -> int:
+async def _run(target: Target, ca: str, seconds: float, chosen: Sequence[Attack]) -> int:
     quiet = await _honest(target.url, ca, seconds / 3)
-    attacks = [asyncio.create_task(attack(target)) for attack in (*STRANGERS, *GREEDY)]
+    attacks = [asyncio.create_task(attack(target)) for attack in chosen]
     attacked = await _honest(target.url, ca, seconds)
     for attack in attacks:
         attack.cancel()
