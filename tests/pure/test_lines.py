@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +35,21 @@ def test_a_line_that_is_too_long_is_forgotten_and_harms_no_other() -> None:
     stream = b"abcd\nabcde\n\nef", b"ghij", b"k\nxy"
     found = [line for chunk in stream for line in lines.feed(chunk)]
     assert [*found, *lines.end()] == [b"abcd", None, None, b"xy"]
+
+
+class Counted(Lines):
+    """Counts the lines that are looked at one by one."""
+
+    looked_at = 0
+
+    def end(self) -> Iterator[bytes | None]:
+        self.looked_at += 1
+        return super().end()
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \t\n", b"\n \r\t"])
+def test_blank_lines_are_not_looked_at_one_by_one(blank: bytes) -> None:
+    lines = Counted(1000)
+    found = list(lines.feed(b"a\n" + blank * 100_000 + b"b\n"))
+    assert found == [b"a", b"b"]
+    assert lines.looked_at <= 4

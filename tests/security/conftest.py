@@ -1,5 +1,5 @@
 """Servers that the tests of a file share."""
 
-from support.servers import lively, quiet, sent
+from support.servers import lively, patient, quiet, sent
 
-__all__ = ["lively", "quiet", "sent"]
+__all__ = ["lively", "patient", "quiet", "sent"]

@@ -57,20 +57,24 @@ class Acceptor:
     async def _write(self) -> None:
         while True:
             await self._arrived.wait()
-            chunk = self._take()
-            if not chunk:
-                self._arrived.clear()
-                continue
-            try:
-                await self._store(chunk)
-            except Refusal as error:
-                _fail(chunk, error)
-            except asyncio.CancelledError:
-                _fail(chunk, DatabaseUnavailable())
-                raise
-            except Exception as error:
-                log.exception("storing_failed", requests=len(chunk))
-                _fail(chunk, error)
+            await self._write_some()
+
+    async def _write_some(self) -> None:
+        # A function of its own: what was written is not kept in memory until there is more.
+        chunk = self._take()
+        if not chunk:
+            self._arrived.clear()
+            return
+        try:
+            await self._store(chunk)
+        except Refusal as error:
+            _fail(chunk, error)
+        except asyncio.CancelledError:
+            _fail(chunk, DatabaseUnavailable())
+            raise
+        except Exception as error:
+            log.exception("storing_failed", requests=len(chunk))
+            _fail(chunk, error)
 
     def _take(self) -> list[Waiter]:
         chunk: list[Waiter] = []

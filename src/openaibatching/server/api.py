@@ -61,6 +61,11 @@ Handler = Callable[[Door, HttpRequest], Awaitable[Response]]
 
 async def call(door: Door, http: HttpRequest) -> Response:
     """POST /v1/…: accept the call and answer with what is known of it."""
+    return await _answer(door, http, await _accept(door, http))
+
+
+async def _accept(door: Door, http: HttpRequest) -> Request:
+    # A function of its own, so that a call that waits does not keep its body in memory.
     tenant = await incoming.tenant(http, door.keyring)
     body = await incoming.read_json(http, door.ctx.settings.request_bytes_max)
     read = partial(
@@ -76,7 +81,7 @@ async def call(door: Door, http: HttpRequest) -> Response:
     understood = await asyncio.to_thread(read) if len(body) > BODY_BYTES_INLINE else read()
     if (traceparent := door.traceparent(http)) is not None:
         understood = replace(understood, traceparent=traceparent)
-    return await _answer(door, http, await door.accept(understood))
+    return await door.accept(understood)
 
 
 async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
@@ -84,7 +89,11 @@ async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
     wait = incoming.wait_s(http, door.ctx.settings.wait_s_max)
     if wait is not None and not request.finished:
         held = door.keyring.open_call(await incoming.holder(http, door.keyring))
-        request = await door.deliverer.wait(request.id, wait, held) or await _reread(door, request)
+        async with incoming.watched(http, held):
+            found = await door.deliverer.wait(request.id, wait, held)
+        if held.caller_gone:
+            raise ClientDisconnect
+        request = found or await _reread(door, request)
         if held.key_ended:
             raise errors.InvalidApiKey
     if request.answer_left_out:

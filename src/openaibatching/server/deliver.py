@@ -57,7 +57,7 @@ class Deliverer:
 
     async def wait(self, id_: uuid.UUID, timeout: float, call: OpenCall) -> Request | None:
         """The finished request, with its answer; None when `timeout` seconds pass first, or when
-        the key of the call ends."""
+        the key of the call ends or its caller leaves."""
         if self._closing or timeout <= 0:
             return None
         future: asyncio.Future[Request] = asyncio.get_running_loop().create_future()

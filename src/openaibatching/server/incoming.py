@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -13,6 +14,7 @@ from starlette.types import Message
 from openaibatching.server import body_text, errors
 from openaibatching.server.holder import Holder, Power
 from openaibatching.server.keyring import Keyring
+from openaibatching.server.open_calls import OpenCall
 
 BODY_IDLE_S = 30.0
 """A body that stands still for longer is given up with 408; one that nobody has shown a key for, or
@@ -229,6 +231,22 @@ def _too_large(most: int) -> errors.RequestTooLarge:
     return errors.RequestTooLarge(
         f"The body is larger than {most} bytes (REQUEST_BYTES_MAX on the batch server)."
     )
+
+
+@asynccontextmanager
+async def watched(http: HttpRequest, call: OpenCall) -> AsyncIterator[None]:
+    """While this lasts, `call` is told when its caller leaves. What is left of the body is lost."""
+
+    async def watch() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+        call.leave()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 async def drain(http: HttpRequest) -> None:

@@ -1,4 +1,4 @@
-"""Calls that last, and the keys that they were made with: a call ends with its key.
+"""Calls that last, and what ends them early: their key ends, or their caller leaves.
 
 A held reply or a stream may be open for minutes. Whoever revokes a key does not want to wait for
 it: the keyring names the keys that have ended, and each open call of theirs is told.
@@ -11,21 +11,30 @@ from weakref import WeakSet
 
 
 class OpenCall:
-    """A call that lasts. `key_ended` is true as soon as its key is revoked or has expired."""
+    """A call that lasts. `key_ended` is true as soon as its key is revoked or has expired, and
+    `caller_gone` as soon as nobody is there to read the reply."""
 
     def __init__(self) -> None:
-        self.key_ended = False
+        self.key_ended = self.caller_gone = False
         self._then: list[Callable[[], object]] = []
 
     def on_end(self, do: Callable[[], object]) -> None:
-        """Call `do` when the key ends, or now if it has."""
-        if self.key_ended:
+        """Call `do` when the key ends or the caller leaves, or now if that has happened."""
+        if self.key_ended or self.caller_gone:
             do()
         self._then.append(do)
 
     def end(self) -> None:
         """The key has ended."""
         self.key_ended = True
+        self._tell()
+
+    def leave(self) -> None:
+        """The caller has gone."""
+        self.caller_gone = True
+        self._tell()
+
+    def _tell(self) -> None:
         for do in self._then:
             do()
 
