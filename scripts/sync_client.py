@@ -27,6 +27,7 @@ RULES = (
     (r"\basync_(?=[a-z])(?!runtime)", ""),
     (r"\basync_runtime\b", "sync_runtime"),
     (r"\baread\b", "read"),
+    (r"\baclose\b", "close"),
 )
 
 

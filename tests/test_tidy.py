@@ -66,7 +66,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
 )
 
 # What server and commands share; needs nothing of either.
-SHARED = {"openaibatching.secret_file", "openaibatching.surroundings"}
+SHARED = {"openaibatching.secret_file", "openaibatching.surroundings", "openaibatching.terminal"}
 
 FILE_LINES_MAX, FILE_LINES_MEDIAN_MAX, FUNCTION_LINES_MAX = 500, 200, 70
 PYTHON_FILES = sorted(
@@ -115,6 +115,7 @@ NO_FLAGS = {"OPENAI_API_KEY", "OPENAI_WEBHOOK_SECRET", "BATCH_SERVER_API_KEY", "
 # that listens.
 SQL_IN_DB_PY = {
     "select pg_advisory_xact_lock(%s)",
+    "select set_config('lock_timeout', %s, true)",
     "select to_regclass('openaibatching.meta')",
     "select version from openaibatching.meta",
     "update openaibatching.meta set version = %s",

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from openaibatching import terminal
+
+CANNOT, INTERRUPTED = 2, 130
 NEEDS_SERVER = "this command needs the server: pip install 'openaibatching[server]'"
 
 
@@ -44,6 +50,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; its exit code. Errors are one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    terminal.prepare()
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None:
         parser = tree()
@@ -53,15 +60,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = command.load().main(arguments[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("openaibatching"):
-            raise
-        print(f"openaibatching: {NEEDS_SERVER} ({error.name} is not installed)", file=sys.stderr)
-        return 2
+            return _failed(arguments[0], error)
+        terminal.say(f"openaibatching: {NEEDS_SERVER} ({error.name} is not installed)")
+        return CANNOT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _failed(arguments[0], error)
     return code
+
+
+def _failed(command: str, error: Exception) -> int:
+    """One line for what no command has a word for: of the system its own, else a mistake of ours
+    and where it is."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        terminal.say(f"openaibatching {command}: {where}{error.strerror}")
+        return CANNOT
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    terminal.say(
+        f"openaibatching {command}: a mistake of this program, please report it: "
+        f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+    )
+    return CANNOT
 
 
 def tree(*, whole: bool = False) -> argparse.ArgumentParser:
     """What the command line takes; the whole of it with what each command takes."""
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog="openaibatching",
         description="OpenAI's half-price Batch API behind the ordinary call.",
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import shtab
 
-from openaibatching import cli
+from openaibatching import cli, terminal
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -15,13 +15,13 @@ SHELLS = ("bash", "zsh", "fish")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the script; the exit code."""
     shell = parser().parse_args(arguments).shell
-    print(shtab.complete(cli.tree(whole=True), shell))
+    terminal.out(shtab.complete(cli.tree(whole=True), shell))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """What the command takes."""
-    made = argparse.ArgumentParser(
+    made = terminal.Parser(
         prog="openaibatching completion",
         description="Print a script that makes a shell complete these commands, their words and "
         'options. In ~/.bashrc or ~/.zshrc: eval "$(openaibatching completion bash)" (or zsh).',

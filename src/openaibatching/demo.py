@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openaibatching import ChatCompletion, OpenAIBatching
+from openaibatching import ChatCompletion, OpenAIBatching, terminal
 from openaibatching.server.config import Settings
 from openaibatching.server.errors import ConfigError
 from openaibatching.server.service import in_thread
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; 0 when the call was answered."""
     parser().parse_args(arguments)
     key = secrets.token_urlsafe(16)
-    print("Starting a simulator of OpenAI, a PostgreSQL and the batch server …")
+    terminal.out("Starting a simulator of OpenAI, a PostgreSQL and the batch server …")
     try:
         with (
             tempfile.TemporaryDirectory(prefix="openaibatching-demo-") as folder,
@@ -34,13 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             return _call(url, key)
     except ConfigError as error:
-        print(f"openaibatching: {error}", file=sys.stderr)
+        terminal.say(f"openaibatching: {error}")
         return 2
 
 
 def parser() -> argparse.ArgumentParser:
     """What the command takes: nothing."""
-    return argparse.ArgumentParser(
+    return terminal.Parser(
         prog="openaibatching demo",
         description="A server with its embedded PostgreSQL, and the simulator in OpenAI's place: "
         "the call of the README, asked until it is answered.",
@@ -65,19 +64,19 @@ def settings(upstream: str, key: str, folder: Path) -> Settings:
 
 def _call(url: str, key: str) -> int:
     """The call of the README, and the same call again until it is answered."""
-    print(f"The batch server listens on {url}\n")
+    terminal.out(f"The batch server listens on {url}\n")
     with OpenAIBatching(batch_server_url=url, batch_server_api_key=key) as client:
-        print('client.responses.create(model="gpt-4o", messages=[… "Hello, world!"])')
+        terminal.out('client.responses.create(model="gpt-4o", messages=[… "Hello, world!"])')
         completion = client.responses.create(
             model="gpt-4o", messages=[{"role": "user", "content": "Hello, world!"}]
         )
         if not completion.has_completed:
-            print("Still in progress.. we should query it again after a few mins.")
+            terminal.out("Still in progress.. we should query it again after a few mins.")
         completion = client.with_options(wait=True).responses.create(
             model="gpt-4o", messages=[{"role": "user", "content": "Hello, world!"}]
         )
-    print("\nThe same call, later:")
-    print(completion.choices[0].message.content)
+    terminal.out("\nThe same call, later:")
+    terminal.out(completion.choices[0].message.content or "")
     _print_price(completion)
     return 0 if completion.has_completed else 1
 
@@ -86,7 +85,7 @@ def _print_price(completion: ChatCompletion) -> None:
     usage, cost = completion.usage, completion.batching.cost
     assert usage is not None
     assert cost is not None
-    print(
+    terminal.out(
         f"\n{usage.prompt_tokens} tokens in, {usage.completion_tokens} out: at OpenAI's prices "
         f"${cost.paid:.7f} by batch, ${cost.realtime:.7f} in real time."
     )

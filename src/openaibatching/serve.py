@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from openaibatching import terminal
 from openaibatching.server import config, journal
 from openaibatching.server.errors import ConfigError
 
@@ -22,14 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         _run(lambda: serve(settings, lambda: config.load(flags)))
     except ConfigError as error:
-        print(f"openaibatching: {error}", file=sys.stderr)
+        terminal.say(f"openaibatching: {error}")
         return 2
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """One flag for every setting but the secrets, which are environment only."""
-    made = argparse.ArgumentParser(
+    made = terminal.Parser(
         prog="openaibatching serve",
         description="Run the service. Every flag is also an environment variable; a flag wins.",
         epilog="From the environment only: "

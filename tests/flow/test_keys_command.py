@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from openaibatching.cli import main
+from openaibatching.server.db import migrate
 from openaibatching.server.embedded import EmbeddedPostgres
 from support.deadline import DEADLINE_S
 from support.keys import KeysCommand
@@ -182,6 +184,7 @@ def test_the_embedded_database_of_a_stopped_server_is_started_for_a_moment(
     monkeypatch.delenv("POSTGRES_URL", raising=False)
     embedded = EmbeddedPostgres(tmp_path)
     embedded.start()
+    asyncio.run(migrate(embedded.url, wait_s=10))  # as its server did
     embedded.stop()
     keys = KeysCommand(capsys)
     keys.create("early", "--data-dir", str(tmp_path))

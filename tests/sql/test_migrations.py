@@ -7,6 +7,7 @@ import asyncio
 import psycopg
 import pytest
 
+from openaibatching.cli import main
 from openaibatching.server.db import migrate, schema_version
 from openaibatching.server.errors import ConfigError
 from support.postgres import Cluster
@@ -60,6 +61,51 @@ async def test_a_newer_schema_than_this_program_knows_is_refused(database_url: s
         conn.execute("update openaibatching.meta set version = version + 1")
     with pytest.raises(ConfigError, match="update it"):
         await migrate(database_url, wait_s=5)
+
+
+async def test_a_table_that_somebody_holds_is_not_waited_for_without_an_end(
+    database_url: str,
+) -> None:
+    steps = {schema_version() + 1: "alter table openaibatching.request add column one int"}
+    with psycopg.connect(database_url) as holder:
+        holder.execute("lock table openaibatching.request in access share mode")
+        with pytest.raises(ConfigError, match="another session has held one of our tables"):
+            await migrate(database_url, wait_s=5, steps=steps)
+    assert version(database_url) == schema_version()
+    await migrate(database_url, wait_s=5, steps=steps)
+    assert version(database_url) == schema_version() + 1
+
+
+def there(url: str) -> bool:
+    with psycopg.connect(url) as conn:
+        row = conn.execute("select to_regnamespace('openaibatching') is not null").fetchone()
+    return row == (True,)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (None, "no server has set this database up: start `openaibatching serve` first"),
+        (-1, "update the servers, which migrate it at their start"),
+        (+1, "this program knows 1: update it"),
+    ],
+)
+@pytest.mark.parametrize("words", [("list",), ("create", "x"), ("revoke", "x")])
+def test_a_command_never_migrates(
+    words: tuple[str, ...], change: int | None, told: str, cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    with cluster.database() as url:
+        if change is not None:
+            asyncio.run(migrate(url, wait_s=5))
+            with psycopg.connect(url, autocommit=True) as conn:
+                conn.execute("update openaibatching.meta set version = version + %s", [change])
+        monkeypatch.setenv("POSTGRES_URL", url)
+        assert main(["keys", *words]) == 2
+        assert told in capsys.readouterr().err
+        assert there(url) == (change is not None)
+        if change is not None:
+            assert version(url) == schema_version() + change
 
 
 async def test_an_unreachable_database_is_named_after_the_wait() -> None:

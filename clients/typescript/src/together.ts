@@ -2,6 +2,7 @@
 
 import { bulkInit, type Fetch, lingerMs, portions, type Traveller, traveller } from "./company.js";
 import { answer, chunks, copied, hasLines, lines } from "./reading.js";
+import { near } from "./redirects.js";
 
 /** How a server without a bulk door answers a bulk call. */
 const NO_BULK_DOOR: readonly number[] = [404, 405, 415];
@@ -9,13 +10,14 @@ const NO_BULK_DOOR: readonly number[] = [404, 405, 415];
 const joining = new WeakSet<Fetch>();
 
 /**
- * `send`, which is a `fetch`, with the calls to a batch server sent together as bulk calls.
+ * `given`, which is a `fetch`, with the calls to a batch server sent together as bulk calls.
  *
  * No caller can tell: each gets the response that its call alone would have had, and may abort it
  * alone. What is already joining stays as it is, so the copies of a client share one.
  */
-export function together(send: Fetch): Fetch {
-  if (joining.has(send)) return send;
+export function together(given: Fetch): Fetch {
+  if (joining.has(given)) return given;
+  const send = near(given);
   const groups = new Map<string, Group>();
   const doorless = new Set<string>();
   const joined: Fetch = (url, init) => {

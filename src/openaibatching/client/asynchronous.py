@@ -22,6 +22,7 @@ from openaibatching.client.options import (
     without_environment,
 )
 from openaibatching.client.patience import Patience, Way, deadline
+from openaibatching.client.redirects import REDIRECTS_MAX, stays_near
 from openaibatching.client.results import adapted, prepared, to_responses
 from openaibatching.client.signatures import (
     async_creating,
@@ -228,10 +229,22 @@ class AsyncOpenAIBatching(AsyncOpenAI):
             await sleep(pause)
 
     async def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
-        alone: Any = super()._send_request
         if goes_alone(self._client, stream, options):
-            return await alone(request, stream=stream, **options)
-        return await self._together.send(request, alone)
+            return await self._send_near(request, stream=stream, **options)
+        return await self._together.send(request, self._send_near)
+
+    async def _send_near(self, request: Any, **options: Any) -> Any:
+        """Send one request. Its redirects are followed on the batch server's own host: another one
+        is sent no prompt."""
+        send: Any = super()._send_request
+        follow = options.pop("follow_redirects", self._client.follow_redirects)
+        reply = await send(request, **options, follow_redirects=False)
+        for _ in range(REDIRECTS_MAX):
+            if not (follow and stays_near(reply)):
+                break
+            await reply.aclose()
+            reply = await send(reply.next_request, **options, follow_redirects=False)
+        return reply
 
     async def _process_response(self, *, response: Any, **rest: Any) -> Any:
         if self.wait and response.status_code == 202:

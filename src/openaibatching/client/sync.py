@@ -21,6 +21,7 @@ from openaibatching.client.options import (
     without_environment,
 )
 from openaibatching.client.patience import Patience, Way, deadline
+from openaibatching.client.redirects import REDIRECTS_MAX, stays_near
 from openaibatching.client.results import adapted, prepared, to_responses
 from openaibatching.client.signatures import (
     creating,
@@ -226,10 +227,22 @@ class OpenAIBatching(OpenAI):
             sleep(pause)
 
     def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
-        alone: Any = super()._send_request
         if goes_alone(self._client, stream, options):
-            return alone(request, stream=stream, **options)
-        return self._together.send(request, alone)
+            return self._send_near(request, stream=stream, **options)
+        return self._together.send(request, self._send_near)
+
+    def _send_near(self, request: Any, **options: Any) -> Any:
+        """Send one request. Its redirects are followed on the batch server's own host: another one
+        is sent no prompt."""
+        send: Any = super()._send_request
+        follow = options.pop("follow_redirects", self._client.follow_redirects)
+        reply = send(request, **options, follow_redirects=False)
+        for _ in range(REDIRECTS_MAX):
+            if not (follow and stays_near(reply)):
+                break
+            reply.close()
+            reply = send(reply.next_request, **options, follow_redirects=False)
+        return reply
 
     def _process_response(self, *, response: Any, **rest: Any) -> Any:
         if self.wait and response.status_code == 202:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NoReturn
+from urllib.parse import urljoin
 
 from openai import DefaultAsyncHttpxClient, OpenAIError
 
@@ -41,15 +43,25 @@ def address(url: str | None) -> tuple[str, str]:
         raise CannotRun(str(error)) from None
     if not key or not (key.isascii() and key.isprintable()):
         raise CannotRun(f"set {KEY} in the environment to the batch server's key")
+    given = url or os.environ.get("BATCH_SERVER_URL") or DEFAULT_URL
     try:
-        return api_url(url or os.environ.get("BATCH_SERVER_URL") or DEFAULT_URL), key
+        HTTP.URL(given)
+        return api_url(given), key
     except OpenAIError as error:
         raise CannotRun(str(error)) from None
+    except (HTTP.InvalidURL, UnicodeError) as error:
+        raise CannotRun(f"{given} is not a URL: {error}") from None
 
 
-def refuse(shown: str, status: int, reason: str) -> NoReturn:
+def refuse(shown: str, status: int, reason: str, headers: Mapping[str, str]) -> NoReturn:
     """Raise what a reply means that does not answer; `shown` is the server's URL."""
     told = f"{status} {reason}"
+    if 300 <= status < 400:
+        place = urljoin(f"{shown}/v1/", headers.get("location", "")).partition("?")[0]
+        raise CannotRun(
+            f"{shown} answers {told}, a redirect to {place}: set --batch-server-url to the "
+            "batch server's own address"
+        )
     if status >= 500 or status in TOO_BUSY:
         raise Away(f"{shown} answers {told}")
     if status == 401:

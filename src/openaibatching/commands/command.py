@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
+from openaibatching import terminal
 from openaibatching.commands import address, screen, texts
 from openaibatching.commands.page import Page, Table
 from openaibatching.commands.server import Reply, Server
@@ -35,7 +36,7 @@ KEY = (
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """The parser of a command that does one thing."""
-    return argparse.ArgumentParser(
+    return terminal.Parser(
         prog=f"openaibatching {name}", description=description, epilog=f"{KEY} {EXIT_CODES}"
     )
 
@@ -63,7 +64,6 @@ def with_word(arguments: Sequence[str] | None) -> list[str]:
 def run(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     """Do what the command line says; the exit code."""
     options = made.parse_args(arguments)
-    screen.prepare()
     try:
         with closing(Server(*address.address(options.batch_server_url))) as server:
             work: Work = options.work
@@ -76,6 +76,10 @@ def run(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
         return fail(made, error, SAID_NO)
     except (CannotRun, Away) as error:
         return fail(made, error, COULD_NOT)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # Members that are missing, or are something else.
+        what = CannotRun(f"the server's reply is not understood: {type(error).__name__}: {error}")
+        return fail(made, what, COULD_NOT)
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -83,14 +87,14 @@ def run(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
 
 def fail(made: argparse.ArgumentParser, error: Exception, code: int) -> int:
     """Say why; the exit code."""
-    screen.say(f"{made.prog}: {error}")
+    terminal.say(f"{made.prog}: {error}")
     return code
 
 
 def show(options: argparse.Namespace, reply: Reply, page: Callable[[dict[str, Any]], Page]) -> None:
     """A reply: as it is for scripts that want JSON, else the page made of it."""
     if options.json:
-        print(reply.text.strip(), flush=True)
+        terminal.out_json(reply.text.strip())
     else:
         screen.show(page(reply.data))
 
@@ -117,13 +121,13 @@ def show_list(
     while left > 0 and more:
         reply = server.get(path, limit=min(left, PAGE_MAX), after=after, **query)
         if options.json:
-            print(reply.text.strip(), flush=True)
+            terminal.out_json(reply.text.strip())
         found += reply.data["data"]
         left, more, after = left - PAGE_MAX, reply.data["has_more"], reply.data["last_id"]
     if not options.json:
         screen.show([table(found)])
     if more:
-        screen.say(f"There are more: --after {after}")
+        terminal.say(f"There are more: --after {after}")
     return DONE
 
 

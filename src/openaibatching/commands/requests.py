@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from openaibatching import terminal
 from openaibatching.commands import command, screen, texts
 from openaibatching.commands.page import Column, For, Kind, Note, Page, Part, Table, Text, facts
 from openaibatching.commands.server import Server, at
@@ -89,7 +90,7 @@ def show(server: Server, options: argparse.Namespace) -> int:
     events = server.get(at("requests", request.data["id"], "events"))
     if options.json:
         head = request.text.strip().removesuffix("}")
-        print(f'{head},"events":{events.text.strip()}}}')
+        terminal.out_json(f'{head},"events":{events.text.strip()}}}')
     else:
         screen.show(story(request.data, events.data["data"]))
     return DONE
@@ -147,11 +148,11 @@ def act(server: Server, options: argparse.Namespace) -> int:
             try:
                 reply = server.post(at("requests", id_, options.word))
             except SaidNo as error:
-                screen.say(f"openaibatching requests {options.word}: {id_}: {error}")
+                terminal.say(f"openaibatching requests {options.word}: {id_}: {error}")
                 code = SAID_NO
                 continue
             if options.json:
-                print(reply.text.strip(), flush=True)
+                terminal.out_json(reply.text.strip())
             else:
                 done.append((reply.data["id"], reply.data["status"]))
     finally:  # also when the server goes away in between

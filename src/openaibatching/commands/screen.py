@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterable, Sequence
 from time import time
 from typing import Any
 
+from openaibatching import terminal
 from openaibatching.commands import texts
 from openaibatching.commands.page import Column, For, Kind, Note, Page, Table, Text
 
@@ -18,13 +18,6 @@ STYLES = {
 BAD = "bold red"
 WIDE, BAR_WIDTH = 120, 8
 ON_THE_RIGHT = (Kind.NUMBER, Kind.MONEY)
-
-
-def prepare() -> None:
-    """What the terminal's encoding has not is written as "?", and is no reason to stop."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def rich_terminal() -> bool:
@@ -46,12 +39,7 @@ def show(page: Page) -> None:
         console = Console()
         console.print(drawn(page, console.width), highlight=False)
     else:
-        print(plain(page), flush=True)
-
-
-def say(text: str) -> None:
-    """One line on stderr, beside what a script reads."""
-    print(texts.clean(text), file=sys.stderr, flush=True)
+        terminal.out(plain(page))
 
 
 # ----- plain text -----
@@ -63,9 +51,9 @@ def plain(page: Page) -> str:
     for part in page:
         match part:
             case Note():
-                lines.append(f"# {texts.clean(part.text)}")
+                lines.append(f"# {terminal.clean(part.text)}")
             case Text():
-                lines.extend(texts.clean(line) for line in part.lines)
+                lines.extend(terminal.clean(line) for line in part.lines)
             case Table():
                 lines.extend(_plain_table(part))
     return "\n".join(lines)
@@ -74,7 +62,7 @@ def plain(page: Page) -> str:
 def _plain_table(table: Table) -> Iterable[str]:
     seen = [n for n, column in enumerate(table.columns) if column.seen_by != For.PEOPLE]
     if table.title:
-        yield f"# {table.title}"
+        yield f"# {terminal.clean(table.title)}"
     yield "\t".join(table.columns[n].name for n in seen)
     for row in table.rows:
         yield "\t".join(_plain_cell(table.columns[n], row[n]) for n in seen)
@@ -91,7 +79,7 @@ def _plain_cell(column: Column, value: Any) -> str:
         case Kind.PROGRESS:
             return f"{value[0]}/{value[1]}"
         case _:
-            return texts.clean(value)
+            return terminal.clean(value)
 
 
 # ----- drawn by rich -----
@@ -107,9 +95,9 @@ def drawn(page: Page, width: int) -> Any:
         match part:
             case Note():
                 style = BAD if part.urgent else "dim"
-                parts.append(Words(texts.clean(part.text), style))
+                parts.append(Words(terminal.clean(part.text), style))
             case Text():
-                parts.append(Words("\n".join(map(texts.clean, part.lines))))
+                parts.append(Words("\n".join(map(terminal.clean, part.lines))))
             case Table():
                 parts.extend(_drawn_table(part, wide=width >= WIDE))
     return Group(*parts)
@@ -175,4 +163,4 @@ def _drawn_cell(column: Column, value: Any, now: float, *, wide: bool) -> Any:
             both.add_row(ProgressBar(max(1, all_), done, width=BAR_WIDTH), counts)
             return both
         case _:
-            return Words(texts.clean(value), STYLES.get(str(value), ""))
+            return Words(terminal.clean(value), STYLES.get(str(value), ""))

@@ -83,7 +83,7 @@ class Server:
         if own and status not in OF_THE_KEY and (final or status not in TOO_BUSY):
             assert isinstance(error.body, dict)
             raise SaidNo(f"{error.body['message']} ({code})" if code else error.body["message"])
-        refuse(self.shown, status, error.response.reason_phrase)
+        refuse(self.shown, status, error.response.reason_phrase, error.response.headers)
 
 
 def at(*parts: str) -> str:

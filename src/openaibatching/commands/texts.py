@@ -10,15 +10,6 @@ DIGITS = 3
 """So many figures of a small amount are shown."""
 
 
-def clean(text: object) -> str:
-    """One line without control characters: names are their callers' choice, and must not move a
-    cursor, forge a column or break an encoding."""
-    return "".join(
-        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
-        for c in str(text)
-    )
-
-
 def when(seconds: float) -> str:
     """Unix seconds as local time."""
     return f"{datetime.fromtimestamp(seconds, UTC).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from openaibatching import terminal
 from openaibatching.commands import screen, texts
 from openaibatching.commands.page import Note, Page
 from openaibatching.commands.server import Reply, Server
@@ -38,15 +39,17 @@ class InTurn:
     def look(self, reply: Reply) -> None:
         """See Watched."""
         if self._away:
-            screen.say("The batch server answers again")
+            terminal.say("The batch server answers again")
         self._away = False
-        print(reply.text.strip() if self._json else screen.plain(self._draw(reply.data)) + "\n",
-              flush=True)  # fmt: skip
+        if self._json:
+            terminal.out_json(reply.text.strip())
+        else:
+            terminal.out(screen.plain(self._draw(reply.data)) + "\n")
 
     def away(self, why: str) -> None:
         """See Watched."""
         if not self._away:
-            screen.say(f"{why}: trying again until it works")
+            terminal.say(f"{why}: trying again until it works")
         self._away = True
 
 

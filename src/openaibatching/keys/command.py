@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-import sys
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import psycopg
 
+from openaibatching import terminal
 from openaibatching.keys import shown
 from openaibatching.keys.shown import Made
 from openaibatching.server import config, db, embedded, keys
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: object, code: int) -> int:
-    print(f"openaibatching keys: {error}", file=sys.stderr)
+    terminal.say(f"openaibatching keys: {error}")
     return code
 
 
@@ -70,7 +70,7 @@ def _fail(error: object, code: int) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What the command takes."""
-    made = argparse.ArgumentParser(
+    made = terminal.Parser(
         prog="openaibatching keys",
         description="Make, list, rotate and revoke the keys that callers present, beside those of "
         "BATCH_SERVER_API_KEY. Servers that run take notice at once.",
@@ -171,7 +171,7 @@ async def _with_database(settings: DatabaseSettings, options: argparse.Namespace
         )
     do: Callable[[Connection, argparse.Namespace], Awaitable[Any]] = options.do
     async with database_url(settings) as url:
-        await db.migrate(url, wait_s=settings.database_wait_s)
+        await db.check_schema(url, wait_s=settings.database_wait_s)
         async with db.one_transaction(url) as conn:
             return await do(conn, options)
 

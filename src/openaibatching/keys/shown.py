@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from openaibatching import terminal
 from openaibatching.server.key_memory import StoredKey
 
 COLUMNS = ("id", "name", "tenant", "scope", "key", "created (UTC)", "last used (UTC)", "state")
@@ -23,35 +24,34 @@ class Made(NamedTuple):
 def made(new: Made, *, as_json: bool) -> None:
     """Show a new key, this once."""
     if as_json:
-        print(json.dumps(_described(new.stored) | {"key": new.key}, indent=2))
+        terminal.out_json(json.dumps(_described(new.stored) | {"key": new.key}, indent=2))
         return
-    print(new.key, flush=True)  # before the words, where both go to one place
+    terminal.out(new.key)  # before the words, where both go to one place
     stored = new.stored
     until = f", until {_minute(stored.expires_at)} UTC" if stored.expires_at else ""
-    print(
+    terminal.say(
         f"The key '{stored.name}' of tenant '{stored.tenant}', scope {stored.scope}{until}, "
-        f"id {stored.id}. It is not shown again: keep it now.",
-        file=sys.stderr,
+        f"id {stored.id}. It is not shown again: keep it now."
     )
 
 
 def revoked(ended: StoredKey, *, as_json: bool) -> None:
     """Show that a key has ended."""
     if as_json:
-        print(json.dumps(_described(ended), indent=2))
+        terminal.out_json(json.dumps(_described(ended), indent=2))
         return
-    print(f"Key '{ended.name}' ({ended.id}) revoked.", file=sys.stderr)
+    terminal.say(f"Key '{ended.name}' ({ended.id}) revoked.")
 
 
 def all_keys(there: Sequence[StoredKey], *, as_json: bool) -> None:
     """Show the keys: as a table on a terminal, with tabs where another program reads."""
     if as_json:
-        print(json.dumps([_described(key) for key in there], indent=2))
+        terminal.out_json(json.dumps([_described(key) for key in there], indent=2))
     elif sys.stdout.isatty():
         _show_table([_row(key) for key in there])
     else:
         for row in (COLUMNS, *map(_row, there)):
-            print("\t".join(row))
+            terminal.out("\t".join(map(terminal.clean, row)))
 
 
 def _show_table(rows: Sequence[Sequence[str]]) -> None:
@@ -63,7 +63,7 @@ def _show_table(rows: Sequence[Sequence[str]]) -> None:
     first, *others = COLUMNS
     table = Table(Column(first, no_wrap=True), *others, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*map(Text, row))  # a name is no markup
+        table.add_row(*(Text(terminal.clean(cell)) for cell in row))  # a name is no markup
     Console().print(table)
 
 

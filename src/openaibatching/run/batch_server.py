@@ -31,7 +31,12 @@ class BatchServer:
         """`api_url` ends in /v1."""
         self._url = f"{api_url}/requests"
         self._shown = api_url.removesuffix("/v1")
-        self._http = DefaultAsyncHttpxClient(headers={"Authorization": f"Bearer {key}"})
+        self._http = DefaultAsyncHttpxClient(
+            headers={"Authorization": f"Bearer {key}"},
+            # Lines that are sent as they are read cannot be sent a second time, nor should another
+            # host be sent them.
+            follow_redirects=False,
+        )
 
     async def __aenter__(self) -> BatchServer:
         return self
@@ -50,7 +55,7 @@ class BatchServer:
         try:
             reply = await self._http.get(self._url, params={"limit": "1"}, timeout=_timeout(0))
             if reply.status_code != 200:
-                refuse(self._shown, reply.status_code, reply.reason_phrase)
+                refuse(self._shown, reply.status_code, reply.reason_phrase, reply.headers)
         except Away:
             return
         except (HTTP.HTTPError, HTTP.InvalidURL, UnicodeError) as error:
@@ -73,7 +78,7 @@ class BatchServer:
                 "POST", self._url, content=lines, headers=headers, timeout=_timeout(hold_s)
             ) as reply:
                 if reply.status_code != 200:
-                    refuse(self._shown, reply.status_code, reply.reason_phrase)
+                    refuse(self._shown, reply.status_code, reply.reason_phrase, reply.headers)
                 yield Reply(reply.headers, _portions(reply.aiter_bytes()))
         except (HTTP.HTTPError, HTTP.StreamError) as error:
             raise Away(f"{self._shown} is away ({said(error)})") from error

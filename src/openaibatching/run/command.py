@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from openaibatching import terminal
 from openaibatching.commands import address
 from openaibatching.commands.words import CannotRun
 from openaibatching.run.batch_server import BatchServer
@@ -34,23 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 asyncio.run(_answer(lines, options.output, url, key, again=options.again))
             except (KeyboardInterrupt, asyncio.CancelledError):
                 finished = lines.total - lines.unfinished
-                print(
+                terminal.say(
                     f"Interrupted: {finished:,} of {lines.total:,} lines are answered in "
-                    f"{options.output}. The same command goes on from there.",
-                    file=sys.stderr,
+                    f"{options.output}. The same command goes on from there."
                 )
                 return INTERRUPTED
             return _summed_up(lines, options.output)
     except KeyboardInterrupt:
         return INTERRUPTED
     except CannotRun as error:
-        print(f"openaibatching run: {error}", file=sys.stderr)
+        terminal.say(f"openaibatching run: {error}")
         return COULD_NOT_RUN
 
 
 def parser() -> argparse.ArgumentParser:
     """What the command takes."""
-    made = argparse.ArgumentParser(
+    made = terminal.Parser(
         prog="openaibatching run",
         description="Send a batch input file to a batch server, and write the answers as they "
         "come, in whatever order. Run it again after an interruption, and it goes on: what is in "
@@ -96,9 +95,9 @@ async def _answer(lines: InputFile, output: Path, url: str, key: str, *, again: 
 def _summed_up(lines: InputFile, output: Path) -> int:
     failed = lines.counts[State.FAILED]
     if not failed:
-        print(f"All {lines.total:,} lines succeeded: {output}")
+        terminal.out(f"All {lines.total:,} lines succeeded: {output}")
         return ALL_SUCCEEDED
-    print(
+    terminal.out(
         f"{failed:,} of {lines.total:,} lines failed: in {output} they have a status_code of 400 "
         "or more, and say why."
     )

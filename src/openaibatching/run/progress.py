@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any, Protocol
 
+from openaibatching import terminal
 from openaibatching.commands.texts import duration
 from openaibatching.run.input_file import InputFile
 from openaibatching.run.words import OPEN, State
@@ -61,7 +62,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """See Screen."""
-        print(text, file=sys.stderr, flush=True)
+        terminal.say(text)
 
 
 class Bar:
@@ -77,7 +78,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """See Screen."""
-        self._drawn.console.print(text, markup=False, highlight=False)
+        self._drawn.console.print(terminal.clean(text), markup=False, highlight=False)
 
 
 class Progress:

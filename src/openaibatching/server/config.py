@@ -199,6 +199,9 @@ def _from_files(kind: type[DatabaseSettings]) -> dict[str, str]:
 def _in_our_forms(settings: D) -> D:
     """The same settings, with URLs as we use them. Raises ConfigError."""
     changed: dict[str, Any] = {}
+    for name, value in settings:
+        if isinstance(value, Path) and "\0" in str(value):
+            raise ConfigError(f"{name.upper()} is not a path: it has a null character")
     if settings.postgres_url is not None:
         changed["postgres_url"] = SecretStr(libpq_form(settings.postgres_url.get_secret_value()))
     if isinstance(settings, Settings):

@@ -38,6 +38,8 @@ T = TypeVar("T")
 CHANNEL = "openaibatching"
 PROBE = "probe "
 """How a notification begins that only tries whether it is heard (requirements.py)."""
+LOCK_WAIT = "5s"
+"""How long a migration waits for a table that somebody uses: meanwhile all others wait, too."""
 MIGRATION_LOCK = 9487_0001
 CONNECTION_WAIT_S = 5.0
 """How long a caller waits for a free connection before it hears 503."""
@@ -275,11 +277,58 @@ async def migrate(url: str, *, wait_s: float, steps: Mapping[int, str] | None = 
         try:
             async with conn.transaction():
                 await conn.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+                # A statement that waits for a lock holds up all that come after it.
+                await conn.execute("select set_config('lock_timeout', %s, true)", [LOCK_WAIT])
                 await _apply(conn, migrations() if steps is None else steps)
+        except psycopg.errors.LockNotAvailable:
+            raise ConfigError(
+                f"POSTGRES_URL: another session has held one of our tables for {LOCK_WAIT}: "
+                "end it (pg_stat_activity shows it), and start again; nothing was changed"
+            ) from None
         except psycopg.Error as error:
             raise ConfigError(
                 f"POSTGRES_URL: the schema cannot be set up: {first_line(error)}"
             ) from None
+
+
+async def check_schema(url: str, *, wait_s: float) -> None:
+    """See that the database has this program's schema, and change nothing: commands never migrate.
+
+    Waits and raises ConfigError as `migrate` does, also where a migration would be needed.
+    """
+    conn = await connect(url, wait_s)
+    async with conn:
+        try:
+            version = await _version(conn)
+        except psycopg.Error as error:
+            raise ConfigError(f"POSTGRES_URL: {first_line(error)}") from None
+    known = schema_version()
+    if version is None:
+        raise ConfigError(
+            "POSTGRES_URL: no server has set this database up: start `openaibatching serve` first"
+        )
+    _refuse_newer(version, known)
+    if version < known:
+        raise ConfigError(
+            f"POSTGRES_URL: its schema has version {version}, this program knows {known}: update "
+            "the servers, which migrate it at their start, or use the command of their version"
+        )
+
+
+def _refuse_newer(version: int, known: int) -> None:
+    if version > known:
+        raise ConfigError(
+            f"POSTGRES_URL: its schema has version {version}, this program knows {known}: update it"
+        )
+
+
+async def _version(conn: Connection) -> int | None:
+    """The version of the schema; None if there is no schema."""
+    found = await (await conn.execute("select to_regclass('openaibatching.meta')")).fetchone()
+    if found is None or found[0] is None:
+        return None
+    row = await (await conn.execute("select version from openaibatching.meta")).fetchone()
+    return row[0] if row else 0
 
 
 async def connect(url: str, wait_s: float) -> Connection:
@@ -300,18 +349,14 @@ def first_line(error: Exception) -> str:
 
 
 async def _apply(conn: Connection, steps: Mapping[int, str]) -> None:
-    found = await (await conn.execute("select to_regclass('openaibatching.meta')")).fetchone()
-    if found is None or found[0] is None:
-        log.info("schema_created", version=schema_version())
+    version = await _version(conn)
+    if version is None:
+        version = schema_version()
+        log.info("schema_created", version=version)
         for name in SCHEMA_FILES:
             await conn.execute(sql_text(name).encode())
-    row = await (await conn.execute("select version from openaibatching.meta")).fetchone()
-    version = row[0] if row else 0
     known = max([schema_version(), *steps])
-    if version > known:
-        raise ConfigError(
-            f"POSTGRES_URL: its schema has version {version}, this program knows {known}: update it"
-        )
+    _refuse_newer(version, known)
     for step in range(version + 1, known + 1):
         log.info("schema_migrated", version=step)
         await conn.execute(steps[step].encode())

@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 
-from openaibatching import surroundings
+from openaibatching import surroundings, terminal
 from openaibatching.server import api, journal, renewal, requirements
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.answers_read import AnswersRead
@@ -303,7 +303,7 @@ def _announce(service: Service, server_keys: dict[str, str], made: Path | None) 
     if made is not None:
         # Shown once, on purpose, on the terminal of whoever started it.
         line = f"BATCH_SERVER_API_KEY={server_keys[DEFAULT_TENANT]}  (kept in {made})"
-        print(line, flush=True)  # noqa: T201
+        terminal.out(line)
 
 
 async def _until_stopped(service: Service, stopping: asyncio.Event) -> None:

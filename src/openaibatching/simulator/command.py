@@ -4,11 +4,11 @@ import argparse
 import contextlib
 import dataclasses
 import signal
-import sys
 import textwrap
 import threading
 from collections.abc import Sequence
 
+from openaibatching import terminal
 from openaibatching.simulator.core import Simulator
 from openaibatching.simulator.engine.account import Account
 from openaibatching.simulator.engine.world import RECORDED, Lag
@@ -21,7 +21,7 @@ PORT = 9488
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
+    made = terminal.Parser(
         prog="openaibatching simulate",
         description="A stand-in for OpenAI's Files and Batches API, for tests and trials.\n"
         "Prints the base URL for the SDK, and runs until it is interrupted.",
@@ -128,9 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _on_signal(stopped):
         try:
             with running(simulator, options.host, options.port) as base_url:
-                print(base_url, flush=True)  # noqa: T201 the one line of output
+                terminal.out(base_url)  # the one line of output
                 stopped.wait()
-        except (OSError, OverflowError) as failure:
+        except (OSError, OverflowError, TypeError, UnicodeError) as failure:
             where = f"{options.host}:{options.port}"
             reason = getattr(failure, "strerror", None) or failure
             return _complain(f"cannot listen on {where}: {reason}")
@@ -184,7 +184,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _complain(message: str) -> int:
-    print(f"openaibatching simulate: {message}", file=sys.stderr)  # noqa: T201
+    terminal.say(f"openaibatching simulate: {message}")
     return 1
 
 
