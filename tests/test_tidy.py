@@ -25,24 +25,28 @@ from support.source import PACKAGE, ROOT, SERVER
 # What may import what: a module may import those of the layers above its own, and of its own
 # layer where `mixed` says so. A new file of the server has to be given a place here.
 LAYERS: tuple[tuple[str, bool, str], ...] = (
-    ("words", True, "errors endpoints model modes config journal counted sparing postgres_url"),
+    (
+        "words",
+        True,
+        "errors endpoints model modes config journal counted sparing postgres_url tenant_limits",
+    ),
     (
         "decisions without I/O",
         True,
         (
             "body_text structure canonical schemas usage prices call tokens image_tokens lone "
-            "limit_text lines bulk_lines evidence reasons shapes results refusal replies metrics "
-            "openapi openapi_parts openapi_replies openapi_reports receipts ceiling forecast "
-            "key_text key_memory words summary charts tales render "
-            "holder open_calls reply_headers view"
+            "limit_text lines bulk_lines evidence reasons shapes results refusal replies "
+            "metrics openapi openapi_parts openapi_replies openapi_reports receipts ceiling "
+            "forecast key_text key_memory words summary charts tales render holder open_calls "
+            "reply_headers view rates estimates purse creations fair_queue"
         ),
     ),
     (
         "the rim: the database and OpenAI",
         True,
         (
-            "turns db requirements store cancels model_limits money reports keys rows embedded "
-            "embedded_programs embedded_sockets readiness upstream tracing"
+            "turns db requirements store cancels model_limits money reports keys rows "
+            "embedded embedded_programs embedded_sockets readiness upstream tracing queues "
         ),
     ),
     ("what was read, in words", False, "situation"),
@@ -56,9 +60,9 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "who calls the flow",
         True,
         (
-            "worker keyring sessions incoming forecaster budget totals model_list answers_read "
-            "door roll bulk_out bulk overview api_reports api_models api_public api framing "
-            "connections "
+            "worker keyring sessions incoming forecaster budget totals model_list "
+            "answers_read door roll bulk_out bulk overview api_reports api_models api_public "
+            "api framing connections callers quotas "
             "steering visitor looks routes calling_off"
         ),
     ),
@@ -103,6 +107,10 @@ PROMISED: dict[str, object] = {
     "RESULT_TTL_DAYS": 30,
     "BATCH_BUDGET_USD_DAY": None,
     "BATCH_BUDGET_UNPRICED": "refuse",
+    "TENANT_RATE_MAX": "2000",
+    "TENANT_CONCURRENCY_MAX": "5000",
+    "TENANT_QUEUED_MAX": None,
+    "TENANT_MODELS_MAX": "1000",
     "DATABASE_WAIT_S": 10,
     "LOG_FORMAT": "text",
     "LOG_LEVEL": "info",

@@ -147,3 +147,59 @@ async def test_without_a_budget_nothing_is_estimated(quiet: Door) -> None:
     assert (await quiet.client.post(CHAT, json=chat(1, most=10**9))).status_code == 202
     budget = (await quiet.client.get("/v1/stats")).json()["budget"]
     assert budget == {"usd_day": None, "spent": 0.0, "reserved": 0.0, "at_openai_most": None}
+
+
+async def test_a_retry_is_subject_to_the_budget_like_a_new_call(frugal: Door) -> None:
+    taken = await ask_until_refused(frugal)
+    ids = [
+        (await frugal.client.post(CHAT, json=chat(n))).headers["x-batching-id"]
+        for n in range(taken)
+    ]
+    for id_ in ids:
+        assert (await frugal.client.post(f"/v1/requests/{id_}/cancel")).status_code == 200
+
+    async def full_again() -> bool:  # the room that the cancelled ones made is others'
+        for n in range(5000, 5000 + taken):
+            reply = await frugal.client.post(CHAT, json=chat(n))
+            if reply.status_code == 429:
+                return n > 5000
+        return True
+
+    await until(full_again)
+    for id_ in ids:
+        reply = await frugal.client.post(f"/v1/requests/{id_}/retry")
+        refused(reply, 429, "budget_exceeded", None)
+        assert reply.headers["x-should-retry"] == "false"
+    assert frugal.rows("default") <= 2 * taken
+
+
+async def test_what_is_retried_is_reserved_again(frugal: Door) -> None:
+    id_ = (await frugal.client.post(CHAT, json=chat(1))).headers["x-batching-id"]
+    assert (await frugal.client.post(f"/v1/requests/{id_}/cancel")).status_code == 200
+    assert (await frugal.client.post(f"/v1/requests/{id_}/retry")).status_code == 200
+    assert (await frugal.client.post(f"/v1/requests/{id_}/retry")).status_code == 409
+    taken = 1 + await ask_until_refused(frugal)
+    assert taken <= LIMIT // CALL_USD
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"n": 100},
+        {"n": 100, "max_tokens": 1000},
+        {"tools": [{"type": "web_search"}], "max_tool_calls": 100},
+    ],
+)
+async def test_an_estimate_counts_all_that_the_call_multiplies(
+    frugal: Door, more: dict[str, Any]
+) -> None:
+    reply = await frugal.client.post(CHAT, json=chat(1, most=None) | more)
+    refused(reply, 429, "budget_exceeded", None)
+    assert (await frugal.client.post(CHAT, json=chat(1, most=None))).status_code == 202
+
+
+async def test_an_estimate_counts_each_image(frugal: Door) -> None:
+    drawn = {"model": "gpt-image-1", "prompt": "a cat", "quality": "low", "size": "1024x1024"}
+    reply = await frugal.client.post("/v1/images/generations", json=drawn | {"n": 10})
+    assert reply.status_code == 429
+    assert (await frugal.client.post("/v1/images/generations", json=drawn)).status_code == 202

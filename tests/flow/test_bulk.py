@@ -17,9 +17,11 @@ from openaibatching.server import bulk_lines, bulk_out, errors
 from openaibatching.server import door as server_door
 from openaibatching.server.budget import Budget
 from openaibatching.server.bulk import LINES_AT_ONCE
+from openaibatching.server.callers import Callers
 from openaibatching.server.model import ID_PREFIX
 from openaibatching.server.model_list import ModelList
 from openaibatching.server.open_calls import OpenCall
+from openaibatching.server.quotas import Quotas
 from openaibatching.server.roll import Roll
 from openaibatching.server.turns import SMALLER, Turns
 from support.door import WAIT, Door, refused
@@ -278,6 +280,8 @@ def door_of(door: Door) -> server_door.Door:
         service._deliverer,
         service._forecaster,
         Budget(service.database, service.settings, service.ctx.prices),
+        Callers(service.settings),
+        Quotas(service.database, service.settings),
         ModelList(service.ctx.upstream),
         service._answers_read,
         service.readiness,

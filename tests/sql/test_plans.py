@@ -211,17 +211,21 @@ def explained(conn: psycopg.Connection[Any], name: str, **params: Any) -> list[d
     return list(nodes(plan[0]["Plan"]))
 
 
-GROUP = {"endpoint": "/v1/responses", "model": "m1"}
+GROUPS = {
+    "now": None, "held_back": [], "waiting": [], "unhurried": [], "tenants": ["t1"], "used": [1.5],
+    "linger": "60 s", "limit": 200,
+}  # fmt: skip
+GROUP = {"endpoint": "/v1/responses", "model": "m1", "tenants": ["t0", "t1", "t2"], "now": None}
 
 
 @pytest.mark.parametrize(
     ("name", "params", "rows_max"),
     [
-        ("list_groups", {"now": None, "held_back": []}, 100),
+        ("list_groups", GROUPS, 100),
         ("oldest_queued", {"tenant": None}, 100),
         ("oldest_queued", {"tenant": "t1"}, 100),
-        ("measure_queue", GROUP | {"limit": 1000, "held_back": [], "now": None}, 1000),
-        ("read_queue", GROUP | {"limit": 500, "held_back": [], "now": None}, 3 * 500),
+        ("measure_queue", GROUP | {"limit": 1000}, 1000),
+        ("read_queue", GROUP | {"limit": 500}, 3 * 500),
         ("read_tally", {"tenant": None}, 100),
         (
             "list_requests",

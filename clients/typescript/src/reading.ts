@@ -9,6 +9,8 @@ const HEAD =
 const HEAD_BYTES_MAX = 1024;
 const TAIL = '},"error":null}';
 const STATUS = /"has_completed":(true|false),"batching":\{"id":"[^"]*","status":"(\w+)"/;
+/** The refusal of a call that may pass later: its tenant is above one of its limits for now. */
+const LIMITED = /"code":"(?:rate_limited|too_many_models)"\}\}$/;
 const STATUS_BYTES_MAX = 512;
 const NEWLINE = 10;
 
@@ -98,13 +100,15 @@ function headersOf(
   if (id !== undefined) headers.set("x-batching-id", id);
   const applied = reply.get("preference-applied");
   if (applied) headers.set("preference-applied", applied.split(",")[0]!);
-  const said = STATUS.exec(DECODER.decode(body.subarray(-STATUS_BYTES_MAX)));
+  const end = DECODER.decode(body.subarray(-STATUS_BYTES_MAX));
+  const said = STATUS.exec(end);
+  const limited = status === 429 && LIMITED.test(end);
   if (said) headers.set("x-batching-status", said[2]!);
   // OpenAI's own, which is final; or a budget that is used up, or nothing to go on from.
-  if (status === 409 || status === 429 || (said?.[1] === "true" && status >= 400))
+  if (status === 409 || (status === 429 && !limited) || (said?.[1] === "true" && status >= 400))
     headers.set("x-should-retry", "false");
   const after = reply.get("retry-after");
-  if (status === 202 && after) headers.set("retry-after", after);
+  if ((status === 202 || limited) && after) headers.set("retry-after", after);
   return headers;
 }
 

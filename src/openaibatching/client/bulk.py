@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +30,8 @@ BODY_BYTES_MAX = 1_000_000
 
 # What belongs to one call and not to its company. The SDK's `x-stainless-…` only tell about it.
 _OWN_HEADERS = ("content-length", "content-type", "idempotency-key", "accept", "x-stainless-")
+_LIMITED = re.compile(rb'"code":"(?:rate_limited|too_many_models)"\}\}$')
+"""The refusal of a call that may pass later: its tenant is above one of its limits for now."""
 NO_BULK_DOOR = (404, 405, 415)
 """How a server without a bulk door answers a bulk call."""
 
@@ -147,12 +150,13 @@ def _headers(line: OutputLine, reply: Mapping[str, str]) -> dict[str, str]:
         found["x-batching-id"] = line.id
     if applied := reply.get("preference-applied"):
         found["preference-applied"] = applied.partition(",")[0]
+    limited = line.status == 429 and _LIMITED.search(line.body) is not None
     # OpenAI's own, which is final; or a budget that is used up, or nothing to go on from.
-    if line.status in (409, 429) or (line.has_completed and line.status >= 400):
+    if (line.status in (409, 429) and not limited) or (line.has_completed and line.status >= 400):
         found["x-should-retry"] = "false"
     if line.state is not None:
         found["x-batching-status"] = line.state
-    if line.status == 202 and (after := reply.get("retry-after")):
+    if (line.status == 202 or limited) and (after := reply.get("retry-after")):
         found["retry-after"] = after
     return found
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
 from collections.abc import Iterable
 
 from openaibatching.server import journal, store
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable, IdempotencyKeyReused, Refusal
+from openaibatching.server.fair_queue import FairQueue
 from openaibatching.server.model import Call, Request
 
 log = journal.get()
@@ -29,7 +29,7 @@ class Acceptor:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queue: deque[Waiter] = deque()
+        self._queue: FairQueue[Waiter] = FairQueue()
         self._arrived = asyncio.Event()
 
     async def accept(self, call: Call) -> Request:
@@ -41,7 +41,7 @@ class Acceptor:
         """
         self._database.turns.called()
         future: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
-        self._queue.append((call, future))
+        self._queue.put(call.tenant, (call, future))
         self._arrived.set()
         request = await future
         if request.body_id != call.body_id and not call.first_body:
@@ -80,7 +80,7 @@ class Acceptor:
         chunk: list[Waiter] = []
         size = 0
         while self._queue and len(chunk) < CALLS_AT_ONCE and size < BYTES_AT_ONCE:
-            call, future = self._queue.popleft()
+            call, future = self._queue.take()
             if not future.done():  # its caller has gone; not yet accepted, so nothing is lost
                 chunk.append((call, future))
                 size += len(call.body)

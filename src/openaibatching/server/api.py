@@ -284,11 +284,14 @@ def build(door: Door) -> ASGIApp:
         send = reply_headers.enter(scope, send, tls=tls)
         modes.enter(scope)
         handler = by_path.get(scope["path"], {}).get(scope["method"])
-        if handler is None:
-            await starlette(scope, receive, send)
-            return
-        reply = await _reply(door, HttpRequest(scope, receive), handler)
-        await reply(scope, receive, send)
+        try:
+            if handler is None:
+                await starlette(scope, receive, send)
+                return
+            reply = await _reply(door, HttpRequest(scope, receive), handler)
+            await reply(scope, receive, send)
+        finally:
+            door.callers.leave(scope)
 
     return app
 
@@ -344,12 +347,14 @@ async def _handled(door: Door, http: HttpRequest, handler: Handler) -> Response:
 
 
 async def _check_key(door: Door, http: HttpRequest) -> None:
-    """The first thing to happen: without a good key nobody learns which paths there are.
+    """The first thing to happen: without a good key nobody learns which paths there are, and above
+    its limits no tenant costs more than that.
 
     A call that is no GET changes something, so a key that only reads may not make it.
     """
     try:
         holder = await incoming.holder(http, door.keyring)
+        door.callers.enter(http.scope, holder.tenant)
         incoming.require(holder, Power.READ if http.method in READING else Power.SUBMIT)
     except errors.Refusal:
         await incoming.drain(http)
@@ -357,7 +362,7 @@ async def _check_key(door: Door, http: HttpRequest) -> None:
 
 
 def _refusal(error: errors.Refusal, extra: dict[str, str] | None = None) -> Response:
-    return JSONResponse(error.body(), error.http_status, {**error.headers, **(extra or {})})
+    return JSONResponse(error.body(), error.http_status, {**error.reply_headers(), **(extra or {})})
 
 
 def endpoints() -> list[tuple[str, str]]:

@@ -15,25 +15,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from openaibatching.server import ceiling, money, prices
+from openaibatching.server import ceiling, estimates, money, prices
 from openaibatching.server.config import ALL_TENANTS, Settings
 from openaibatching.server.db import Database
-from openaibatching.server.endpoints import (
-    CHAT,
-    COMPLETIONS,
-    EDITS,
-    GENERATIONS,
-    MODERATIONS,
-    RESPONSES,
-)
+from openaibatching.server.endpoints import MODERATIONS
 from openaibatching.server.errors import BudgetExceeded, Refusal
 from openaibatching.server.model import NO_MODEL, Call
 
 FRESH_S, MEANS_S = 0.5, 60.0
-OUTPUT_TOKENS_GUESS = 1000
-"""Of an answer to a model and endpoint that nothing is known of yet."""
-_IMAGES = (GENERATIONS, EDITS)
-_WRITTEN = (CHAT, RESPONSES, COMPLETIONS, *_IMAGES)
+_IMAGE_OUTPUT = "output_image_mtok"
+_DRAWS = "gpt-image-1"
+"""What the tool for images draws with (https://platform.openai.com/docs/guides/tools-image-generation)."""
 
 
 class Budget:
@@ -71,19 +63,37 @@ class Budget:
             admitted += [left.pop(id_) for id_ in known]
         return admitted, {id_: BudgetExceeded(self._said(call)) for id_, call in left.items()}
 
+    async def again(self, call: Call) -> Call:
+        """The call of a request that has finished and is to be queued again, with its estimate.
+
+        It costs as much as a new one. Raises BudgetExceeded, DatabaseUnavailable.
+        """
+        if not self.limits:
+            return call
+        await self._refresh()
+        estimated = self._estimated(call)
+        if not self._take(estimated):
+            raise BudgetExceeded(self._said(estimated))
+        return estimated
+
     def estimate(self, call: Call) -> Decimal:
         """What the call may cost, in USD; without a known price, what the settings count for it."""
-        written = 0
-        if call.endpoint in _WRITTEN:
-            written = self._means.get((call.endpoint, call.model), OUTPUT_TOKENS_GUESS)
-            if call.output_tokens_max is not None:
-                written = min(written, call.output_tokens_max)
-        batch = (self._price(call) or self._unpriced).batch
-        rates = batch.at(call.tokens)
+        value = call.parsed or {}
+        price = self._price(call) or self._unpriced
+        written = estimates.output_tokens(call, self._means.get((call.endpoint, call.model)))
+        calls = estimates.tool_calls(value)
+        read = call.tokens + calls * estimates.TOOL_TOKENS_GUESS
+        rates = price.batch.at(read)
         output = rates.output
-        if call.endpoint in _IMAGES:
-            output = max(output, batch.rate("output_image_mtok") or prices.ZERO)
-        return call.tokens * rates.input + written * output
+        if call.endpoint in estimates.IMAGES:
+            output = max(output, price.batch.rate(_IMAGE_OUTPUT) or prices.ZERO)
+        usd = read * rates.input + written * output
+        if calls:
+            usd += calls * (price.fee_most or prices.ZERO)
+        if images := estimates.drawn_images(value):
+            drawing = (self._prices.of(_DRAWS) or self._unpriced).batch.rate(_IMAGE_OUTPUT)
+            usd += images * ceiling.IMAGE_TOKENS_GUESS * (drawing or prices.ZERO)
+        return usd
 
     def _estimated(self, call: Call) -> Call:
         price = self._price(call) or self._unpriced

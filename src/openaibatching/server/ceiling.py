@@ -47,6 +47,8 @@ _IMAGE_TOKENS = {
     "medium": {"1024x1024": 1056, "1024x1536": 1584, "1536x1024": 1568},
     "high": {"1024x1024": 4160, "1024x1536": 6240, "1536x1024": 6208},
 }
+IMAGE_TOKENS_GUESS = max(_IMAGE_TOKENS["medium"].values())
+"""Of an image whose quality or size OpenAI chooses."""
 
 
 def usd_most(call: Call, price: Price) -> Decimal | None:
@@ -102,21 +104,35 @@ def _speech(price: Price, value: dict[str, Any]) -> Decimal | None:
 
 
 def _image_most(call: Call, price: Price, value: dict[str, Any]) -> Decimal | None:
-    images, quality, size = value.get("n"), value.get("quality"), value.get("size")
+    images = value.get("n")
     images = 1 if images is None else images
     if price.name not in _IMAGE_MODELS or type(images) is not int or not 0 < images < 2**31:
         return None
     if value.get("partial_images") is not None:
         return None
-    sizes = _IMAGE_TOKENS["high"] if quality in (None, "auto") else _IMAGE_TOKENS.get(quality)
-    if sizes is None:
-        return None
-    tokens = max(sizes.values()) if size in (None, "auto") else sizes.get(size)
+    tokens = image_tokens(value)
     if tokens is None:
         return None
     rates = price.batch.steps[0][1]
     output = max(rates.output, price.batch.rate("output_image_mtok") or ZERO)
     return call.line_bytes * rates.input + images * tokens * output
+
+
+def leaves_to_openai(value: dict[str, Any]) -> bool:
+    """Whether OpenAI chooses the quality or the size of the images."""
+    return value.get("quality") in (None, "auto") or value.get("size") in (None, "auto")
+
+
+def image_tokens(value: dict[str, Any]) -> int | None:
+    """How many tokens an image of this quality and size is, the most where OpenAI chooses; None
+    where they are not known."""
+    quality, size = value.get("quality"), value.get("size")
+    if not all(isinstance(each, str | None) for each in (quality, size)):
+        return None
+    sizes = _IMAGE_TOKENS["high"] if quality in (None, "auto") else _IMAGE_TOKENS.get(str(quality))
+    if sizes is None:
+        return None
+    return max(sizes.values()) if size in (None, "auto") else sizes.get(str(size))
 
 
 def _output_tokens_most(call: Call, price: Price, value: dict[str, Any]) -> int | None:
@@ -136,15 +152,21 @@ def _reads_more(member: tuple[str, Any]) -> bool:
 
 def _tool_calls_most(value: dict[str, Any]) -> int | None:
     """How often OpenAI's own tools can be called; None where that is not known."""
-    tools = value.get("tools") or []
-    if not isinstance(tools, list):
+    if not isinstance(value.get("tools") or [], list):
         return None
-    kinds = {kind if isinstance(kind := _kind(tool), str) else "" for tool in tools} - _OWN_TOOLS
+    kinds = hosted_tools(value)
     if not kinds:
         return 0
     most = value.get("max_tool_calls")
     bounded = type(most) is int and 0 <= most < 2**31
     return most if bounded and all(kind.startswith(_SEARCHES) for kind in kinds) else None
+
+
+def hosted_tools(value: dict[str, Any]) -> set[str]:
+    """The kinds of OpenAI's own tools that the call may use; "" is one without a name."""
+    tools = value.get("tools")
+    found = [_kind(tool) for tool in tools] if isinstance(tools, list) else []
+    return {kind if isinstance(kind, str) else "" for kind in found} - _OWN_TOOLS
 
 
 def _text_alone(endpoint: str, value: dict[str, Any]) -> bool:

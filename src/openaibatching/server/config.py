@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from openaibatching import secret_file
 from openaibatching.server.errors import ConfigError
 from openaibatching.server.postgres_url import libpq_form
+from openaibatching.server.tenant_limits import TenantLimit, parse_limit
 
 SECRETS = ("openai_api_key", "openai_webhook_secret", "batch_server_api_key", "postgres_url")
 
@@ -28,6 +29,10 @@ UPSTREAM_LINES_MAX = 50_000
 UPSTREAM_FILE_BYTES_MAX = 209_715_200
 UPSTREAM_INPUTS_MAX = 50_000
 UPSTREAM_CREATES_PER_HOUR = 2_000
+
+TENANT_LIMITS = (
+    "tenant_rate_max", "tenant_concurrency_max", "tenant_queued_max", "tenant_models_max",
+)  # fmt: skip
 
 LEASE_S = 20.0
 """Seconds after which a batch whose server shows no sign of life goes to another server."""
@@ -47,6 +52,11 @@ D = TypeVar("D", bound="DatabaseSettings")
 
 def _text(default: str | None, meaning: str) -> Any:
     return Field(default=default, description=meaning)
+
+
+def _by_tenant(default: str | None, meaning: str) -> Any:
+    meaning = f"{meaning}: a number, or name=number by tenant, or both"
+    return Field(default=default, description=meaning, coerce_numbers_to_str=True)
 
 
 class DatabaseSettings(BaseSettings):
@@ -124,6 +134,12 @@ class Settings(DatabaseSettings):
         description="where a budget is set, calls of models without a known price: refuse, allow "
         "(they count nothing), or USD a million tokens that they count",
     )
+    tenant_rate_max: str = _by_tenant("2000", "calls a second of a tenant, at each server")
+    tenant_concurrency_max: str = _by_tenant(
+        "5000", "calls at a time of a tenant, at each server; the lines of a bulk call are none"
+    )
+    tenant_queued_max: str | None = _by_tenant(None, "requests that a tenant may have queued")
+    tenant_models_max: str = _by_tenant("1000", "distinct models that a tenant may have queued")
     log_format: Literal["text", "json"] = Field(
         default="text", description="one log line an event, as text or as JSON"
     )
@@ -153,6 +169,10 @@ class Settings(DatabaseSettings):
     def unpriced_usd_mtok(self) -> Decimal:
         """What budgets count for a million tokens without a known price, in USD."""
         return parse_unpriced(self.batch_budget_unpriced)
+
+    def limit(self, name: str) -> TenantLimit:
+        """The limit of each tenant in the setting of that name. Raises ConfigError."""
+        return parse_limit(name.upper(), getattr(self, name) or "")
 
     @property
     def tls(self) -> bool:
@@ -224,6 +244,8 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{name.upper()} must be printable ASCII without spaces")
     _ = settings.budgets
     _ = settings.unpriced_usd_mtok
+    for name in TENANT_LIMITS:
+        _ = settings.limit(name)
     if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
         raise ConfigError("SSL_CERTFILE and SSL_KEYFILE must be set together")
     for name in ("ssl_certfile", "ssl_keyfile"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from cachetools import TTLCache
@@ -14,6 +15,7 @@ from openaibatching.server import incoming, previous
 from openaibatching.server.accept import OUTAGE_S_MAX, Acceptor
 from openaibatching.server.answers_read import AnswersRead
 from openaibatching.server.budget import Budget
+from openaibatching.server.callers import Callers
 from openaibatching.server.context import Context
 from openaibatching.server.db import Connection, through_outage
 from openaibatching.server.deliver import Deliverer
@@ -21,6 +23,7 @@ from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model import Call, Request
 from openaibatching.server.model_list import ModelList
+from openaibatching.server.quotas import Quotas
 from openaibatching.server.readiness import Readiness
 from openaibatching.server.sparing import Sparing
 from openaibatching.server.totals import AllTotals
@@ -41,6 +44,8 @@ class Door:
     deliverer: Deliverer
     forecaster: Forecaster
     budget: Budget
+    callers: Callers
+    quotas: Quotas
     models: ModelList
     answers_read: AnswersRead
     readiness: Readiness
@@ -65,11 +70,14 @@ class Door:
 
     async def admit(self, calls: Sequence[Call]) -> tuple[list[Call], previous.Refused]:
         """The calls that may be stored, as they are to be, and the others; asked again while
-        PostgreSQL restarts. See previous.resolve and Budget.admit."""
+        PostgreSQL restarts. See previous.resolve, Quotas.admit and Budget.admit."""
         refused: previous.Refused = {}
         if any(call.previous is not None for call in calls):
             settings = self.ctx.settings
             calls, refused = await self.read(lambda c: previous.resolve(c, settings, calls))
+        if not self.quotas.pass_by(calls):
+            calls, above = await through_outage(partial(self.quotas.admit, calls), OUTAGE_S_MAX)
+            refused = {**refused, **above}
         if not self.budget.limits:
             return list(calls), refused
         admitted, beyond = await through_outage(lambda: self.budget.admit(calls), OUTAGE_S_MAX)

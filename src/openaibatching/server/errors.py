@@ -51,6 +51,10 @@ class Refusal(ServerError):
         self.param = param
         super().__init__(self.message)
 
+    def reply_headers(self) -> dict[str, str]:
+        """The headers of its reply."""
+        return self.headers
+
     def body(self) -> dict[str, Any]:
         """OpenAI's error shape: what the caller reads."""
         return {"error": error_object(self.message, self.type, self.param, self.code)}
@@ -266,6 +270,33 @@ class BudgetExceeded(Refusal):
 
     http_status, type, code = 429, "insufficient_quota", "budget_exceeded"
     headers: ClassVar[dict[str, str]] = {"x-should-retry": "false"}
+
+
+class AboveLimit(Refusal):
+    """The tenant is above one of its limits for now."""
+
+    http_status, type = 429, "rate_limit_error"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int = 1) -> None:
+        """`retry_after_s`: after how many seconds the same call may pass."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def reply_headers(self) -> dict[str, str]:
+        """With the time after which the SDKs try again by themselves."""
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class RateLimited(AboveLimit):
+    """More calls than this tenant may make, or more requests than it may have queued."""
+
+    code = "rate_limited"
+
+
+class TooManyModels(AboveLimit):
+    """More distinct models than this tenant may have queued (TENANT_MODELS_MAX)."""
+
+    code = "too_many_models"
 
 
 class Internal(Refusal):

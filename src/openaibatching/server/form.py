@@ -7,22 +7,21 @@ another's call; here it only matters that what comes first goes first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from openaibatching.server import counted, journal, lone, model_limits, money, store
-from openaibatching.server.config import (
-    ALL_TENANTS,
-    UPSTREAM_CREATES_PER_HOUR,
-    UPSTREAM_INPUTS_MAX,
-)
+from openaibatching.server import counted, journal, lone, model_limits, money, queues, store
+from openaibatching.server.config import ALL_TENANTS, UPSTREAM_INPUTS_MAX
 from openaibatching.server.context import Context
 from openaibatching.server.db import Connection
 from openaibatching.server.model import Queued
+from openaibatching.server.purse import Purse
 
 log = journal.get()
 
+FORMED_AT_ONCE = 20
+"""Batches that are made of what one look at the queue has found."""
 LIMIT_SHARE = 0.95
 """So much of a token limit our estimates may fill: they are about right; a refusal costs time."""
 
@@ -30,7 +29,7 @@ LIMIT_SHARE = 0.95
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a batch may hold. `tokens_free` is what the model's enqueued-token limit leaves, in
-    tokens as they are estimated at the door.
+    tokens as they are estimated at the door; `usd_left` what each budget leaves (purse.py).
 
     `alone` says that none of the model's batches is upstream: then one request is sent even
     if our estimate says that it does not fit, because only OpenAI knows.
@@ -40,6 +39,7 @@ class Limits:
     bytes: int
     linger: timedelta
     inputs: int = UPSTREAM_INPUTS_MAX
+    usd_left: Mapping[str, float] = field(default_factory=dict)
     tokens_free: int | None = None
     alone: bool = True
 
@@ -47,13 +47,17 @@ class Limits:
 def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[int]:
     """The seqs of the next batch, taken from the front of `queue`; empty if it is better to wait.
 
-    A batch is due when it is full (by lines, bytes, embedding inputs or tokens) or when the
+    A batch is due when it is full (by lines, bytes, embedding inputs, tokens or money) or when the
     oldest request has `waited` for `linger`.
     """
     seqs: list[int] = []
     bytes_, inputs, tokens = 0, 0, 0
     full = False
+    purse = Purse(limits.usd_left)
     for request in queue:
+        if not purse.take(request):
+            full = full or purse.empty
+            continue
         bytes_ += request.line_bytes
         inputs += request.inputs
         tokens += request.tokens
@@ -73,7 +77,7 @@ def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[i
     return seqs if full or waited >= limits.linger else []
 
 
-def _full(queue: store.Measure, limits: Limits) -> bool:
+def _full(queue: queues.Measure, limits: Limits) -> bool:
     """Whether `choose` would find a full batch: asked of sums, before any row is read."""
     return (
         queue.requests >= limits.requests
@@ -85,50 +89,70 @@ def _full(queue: store.Measure, limits: Limits) -> bool:
 
 async def form_one(ctx: Context) -> bool:
     """Make at most one batch; whether one was made."""
+    return await form_some(ctx, 1)
+
+
+async def form_some(ctx: Context, most: int = FORMED_AT_ONCE) -> bool:
+    """Make at most so many batches; whether one was made."""
+    linger = timedelta(seconds=ctx.settings.batch_linger_s)
     async with ctx.database.transaction() as conn:
-        held_back = await _held_back(ctx, conn)
-        if held_back is None:
+        money_ = await _money(ctx, conn)
+        if money_ is None:
             return False
-        groups = await store.list_groups(conn, held_back, ctx.now())
-        if (
-            not groups
-            or await store.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR
-        ):
+        creations = await queues.read_creations(conn, ctx.now())
+        most = min(most, creations.free)
+        if most < 1:
             return False
+        groups = await queues.list_groups(conn, money_.held_back, creations, linger, ctx.now())
+    formed = 0
     for group in groups:
-        if await _form(ctx, group, held_back):
-            return True
-    return False
+        formed += await _form(ctx, group, money_)
+        if formed == most:
+            break
+    return formed > 0
 
 
-async def _held_back(ctx: Context, conn: Connection) -> set[str] | None:
-    """The tenants that may send nothing now, because of what today has cost and what their batches
-    at OpenAI cost at most; None: nobody may.
+@dataclass(frozen=True, slots=True)
+class _Money:
+    """The tenants that may send nothing now, and the USD that each budget leaves to the others."""
+
+    held_back: set[str]
+    left: dict[str, float]
+
+
+async def _money(ctx: Context, conn: Connection) -> _Money | None:
+    """What the budgets allow, after what today has cost and what the batches at OpenAI cost at
+    most; None: nobody may send.
 
     The door keeps to the budget by estimates, which may be too low. This does not depend on them:
-    what passes the budget can only be the batch that is formed last.
+    what passes the budget can only be the batch that is formed last, and it is no larger than what
+    is left (purse.py).
     """
     budgets = await money.read_budgets(conn, ctx.settings.budgets, ctx.now())
-    waiting = {name for name, budget in budgets.items() if not budget.sends}
-    return None if ALL_TENANTS in waiting else waiting
+    held_back = {name for name, budget in budgets.items() if not budget.sends}
+    left = {name: budget.left for name, budget in budgets.items()}
+    return None if ALL_TENANTS in held_back else _Money(held_back, left)
 
 
-async def _form(ctx: Context, group: store.Group, held_back: set[str]) -> bool:
+async def _form(ctx: Context, group: store.Group, seen: _Money) -> bool:
     settings = ctx.settings
     async with ctx.database.transaction() as conn:
         if not await store.lock_model(conn, group.model):
             return False
         # Asked once more where nobody else can form a batch of this money meanwhile.
-        if settings.budgets and not (
-            await money.lock_budgets(conn) and await _held_back(ctx, conn) == held_back
-        ):
-            return False
+        left = seen.left
+        if settings.budgets:
+            now = await _money(ctx, conn) if await money.lock_budgets(conn) else None
+            if now is None or now.held_back != seen.held_back:
+                return False
+            left = now.left
         if group.probing and await model_limits.batches_under_way(conn, group.model):
             return False
         limits = Limits(
             requests=1 if group.probing else settings.batch_requests_max,
             bytes=settings.batch_bytes_max,
             linger=timedelta(seconds=settings.batch_linger_s),
+            usd_left=left,
         )
         enqueued = 0
         lone_due = group.lone_at is not None and group.lone_at <= group.now
@@ -137,9 +161,9 @@ async def _form(ctx: Context, group: store.Group, held_back: set[str]) -> bool:
             limits = _with_tokens(limits, group, enqueued)
         seqs: Sequence[int] = ()
         if not (lone_due and group.lone_at and group.now - group.lone_at > lone.PATIENCE):
-            seqs = await _next(ctx, conn, group, held_back, limits)
+            seqs = await _next(ctx, conn, group, limits)
         if not seqs and lone_due and enqueued == 0:
-            seq = await model_limits.find_lone(conn, group, held_back, ctx.now())
+            seq = await model_limits.find_lone(conn, group, seen.held_back, ctx.now())
             seqs = () if seq is None else (seq,)
         requests = await store.claim(conn, group, seqs) if seqs else 0
     if requests:
@@ -157,13 +181,13 @@ def _with_tokens(limits: Limits, group: store.Group, enqueued: int) -> Limits:
 
 
 async def _next(
-    ctx: Context, conn: Connection, group: store.Group, held_back: set[str], limits: Limits
+    ctx: Context, conn: Connection, group: store.Group, limits: Limits
 ) -> Sequence[int]:
     """The seqs of the group's next batch, without those requests that have to go alone."""
     waited = limits.linger if group.flushed else group.now - group.queued_at
     if waited < limits.linger and not _full(
-        await store.measure_queue(conn, group, held_back, limits.requests, ctx.now()), limits
+        await queues.measure_queue(conn, group, limits.requests, ctx.now()), limits
     ):
         return ()
-    queue = await store.read_queue(conn, group, held_back, limits.requests, ctx.now())
+    queue = await queues.read_queue(conn, group, limits.requests, ctx.now())
     return await asyncio.to_thread(choose, queue, limits, waited)

@@ -151,6 +151,11 @@ class Budgeted:
         return self.spent >= self.limit
 
     @property
+    def left(self) -> float:
+        """USD that the next batch may cost at most."""
+        return float(self.limit - self.spent - self.at_openai)
+
+    @property
     def sends(self) -> bool:
         """Whether another batch may be sent: only that one can then pass the budget."""
         return self.spent + self.at_openai < self.limit
@@ -292,6 +297,11 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     line_bytes: int
     tokens: int
     inputs: int
+    tenant: str = ""
+    usd: float | None = None
+    """What it may cost by its estimate; None where it was accepted without a budget."""
+    usd_most: float | None = None
+    """And more cannot be; None where that is unknown."""
 
 
 class Tokens(msgspec.Struct, frozen=True, gc=False):

@@ -12,7 +12,14 @@ from openaibatching.server.bulk_lines import MEDIA_TYPES
 from openaibatching.server.endpoints import ENDPOINTS, MODERATIONS, RESPONSES
 from openaibatching.server.modes import Mode, is_api
 from openaibatching.server.openapi_parts import Schema, headers, parameters, ref, schemas
-from openaibatching.server.openapi_replies import Codes, json_content, one_of, refusals, reply
+from openaibatching.server.openapi_replies import (
+    KEYED,
+    Codes,
+    json_content,
+    one_of,
+    refusals,
+    reply,
+)
 
 # Refusals of a call and of the routes around one request, by HTTP status.
 _CALL_REFUSALS: Final[Codes] = {
@@ -30,7 +37,7 @@ _CALL_REFUSALS: Final[Codes] = {
     "413": ("request_too_large",),
     "415": ("unsupported_media_type",),
     "422": ("idempotency_key_reused",),
-    "429": ("budget_exceeded",),
+    "429": ("budget_exceeded", "rate_limited", "too_many_models"),
     "503": ("database_unavailable",),
 }
 _BULK_REFUSALS: Final[Codes] = {
@@ -38,15 +45,18 @@ _BULK_REFUSALS: Final[Codes] = {
     "401": ("invalid_api_key",),
     "408": ("request_timeout",),
     "415": ("unsupported_media_type",),
+    "429": ("rate_limited",),
     "503": ("database_unavailable",),
 }
 _READ_REFUSALS: Final[Codes] = {
     "401": ("invalid_api_key",),
     "404": ("not_found",),
+    "429": ("rate_limited",),
     "503": ("database_unavailable",),
 }
 _MODEL_REFUSALS: Final[Codes] = {
     "401": ("invalid_api_key",),
+    "429": ("rate_limited",),
     "502": ("upstream_denied", "upstream_unavailable"),
     "503": ("database_unavailable",),
 }
@@ -345,7 +355,7 @@ def _around() -> Schema:
                 "summary": "Prometheus metrics.",
                 "responses": {
                     "200": {"description": "Prometheus text.", **text},
-                    **refusals({"401": ("invalid_api_key",), "503": ("database_unavailable",)}),
+                    **refusals(KEYED),
                 },
             }
         },

@@ -1,12 +1,19 @@
 """Replies of the OpenAPI document: JSON bodies, and refusals by their codes."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from openaibatching.server.openapi_parts import Schema, ref
 
 Codes: TypeAlias = Mapping[str, tuple[str, ...]]
 """Codes of refusals, by HTTP status."""
+
+KEYED: Final[Codes] = {
+    "401": ("invalid_api_key",),
+    "429": ("rate_limited",),
+    "503": ("database_unavailable",),
+}
+"""Refusals of every call that presents a key."""
 
 
 def json_content(schema: Schema) -> Schema:
@@ -41,7 +48,7 @@ def _refusal(status: str, codes: list[str], or_failure: bool) -> Schema:
     code = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
     refused: Schema = {"allOf": [ref("schemas", "Error"), code]}
     schema = {"anyOf": [refused, ref("schemas", "Failure")]} if or_failure else refused
-    retry = ("Retry-After",) if status == "503" else ()
+    retry = ("Retry-After",) if status in ("429", "503") else ()
     return reply(one_of(codes), schema, *retry)
 
 

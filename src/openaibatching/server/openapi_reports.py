@@ -4,13 +4,13 @@ from typing import Final
 
 from openaibatching.server.model import BATCH_STATES
 from openaibatching.server.openapi_parts import NO_MODEL, Schema, object_, or_null, parameter, ref
-from openaibatching.server.openapi_replies import Codes, refusals, reply
+from openaibatching.server.openapi_replies import KEYED, Codes, refusals, reply
 
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _TIME: Final[Schema] = {"type": "integer"}
 _USD: Final[Schema] = {"type": "number"}
 _TEXT: Final[Schema] = {"type": "string"}
-_REFUSALS: Final[Codes] = {"401": ("invalid_api_key",), "503": ("database_unavailable",)}
+_REFUSALS: Final[Codes] = KEYED
 _NOT_FOUND: Final[Codes] = {"404": ("not_found",)}
 _INVALID: Final[Codes] = {"400": ("invalid_value",)}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
 
 from openaibatching.server.limit_text import told_limit
+from openaibatching.server.model import Unanswered
 from openaibatching.server.reasons import Cause, cause
 
 
@@ -155,6 +157,19 @@ def sibling_of(state: str, status: str | None, errors: bytes | None, own: bytes 
     if (at_upload and past_upload) or status not in (None, "validating"):
         return Sibling.ACCEPTED
     return Sibling.UNDECIDED
+
+
+def halves(owed: Sequence[Unanswered]) -> tuple[Sequence[Unanswered], Sequence[Unanswered]]:
+    """The requests of a batch in two parts, of which one can be without the culprit.
+
+    Where they are of several tenants, none has requests in both: so a tenant without a culprit is
+    soon out of it, and halving costs only those who may have one.
+    """
+    by_tenant = sorted(owed, key=lambda request: request.tenant)  # in the order of the lines
+    middle = (len(by_tenant) + 1) // 2
+    ends = [n for n in range(1, len(by_tenant)) if by_tenant[n].tenant != by_tenant[n - 1].tenant]
+    cut = min(ends, key=lambda n: abs(n - middle), default=middle)
+    return by_tenant[:cut], by_tenant[cut:]
 
 
 def codes(errors: bytes | None) -> list[str]:

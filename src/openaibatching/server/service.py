@@ -23,6 +23,7 @@ from openaibatching.server import api, journal, renewal, requirements
 from openaibatching.server.accept import Acceptor
 from openaibatching.server.answers_read import AnswersRead
 from openaibatching.server.budget import Budget
+from openaibatching.server.callers import Callers
 from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
 from openaibatching.server.connections import Connections, allow_files
 from openaibatching.server.context import Context
@@ -35,6 +36,7 @@ from openaibatching.server.forecaster import Forecaster
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.model_list import ModelList
 from openaibatching.server.own_key import keys
+from openaibatching.server.quotas import Quotas
 from openaibatching.server.readiness import Readiness
 from openaibatching.server.sparing import Sparing
 from openaibatching.server.tracing import Tracing, from_environment
@@ -134,19 +136,21 @@ class Service:
         self._session = Session(url, self.ctx.server, self._heard, self._cut_off)
         self._answers_read = AnswersRead(self.database, self.ctx.now)
         self._forecaster = Forecaster(self.database, settings.batch_linger_s)
-        door = Door(
+        self.door = Door(
             self.ctx,
             self._keyring,
             self._acceptor,
             self._deliverer,
             self._forecaster,
             Budget(self.database, settings, self.ctx.prices),
+            Callers(settings),
+            Quotas(self.database, settings),
             ModelList(self.ctx.upstream),
             self._answers_read,
             self.readiness,
         )
         self._connections = Connections()
-        self._server = _uvicorn(settings, api.build(door), self._connections)
+        self._server = _uvicorn(settings, api.build(self.door), self._connections)
         self._socket = listening
         self._tasks: list[asyncio.Task[None]] = []
         self._failed = asyncio.Event()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from decimal import Decimal
+from functools import partial
+
 from openaibatching.server import errors, results, store
-from openaibatching.server.call import keyed_id
+from openaibatching.server.call import keyed_id, read_call
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
 from openaibatching.server.endpoints import ENDPOINTS
@@ -59,12 +63,34 @@ async def cancel(door: Door, tenant: str, name: str) -> Request:
 async def retry(door: Door, tenant: str, name: str) -> Request:
     """Queue it again if it failed, was cancelled, or has an answer that says that it broke off.
 
-    Raises NotFound, NotRetryable.
+    Raises NotFound, NotRetryable, and whatever a new call of the same body is refused for that
+    would be queued now: BudgetExceeded, AboveLimit.
     """
     request = await find(door, View.own(tenant), name)
     incomplete = request.answer is not None and results.is_incomplete(request.answer)
+    if not (request.state in ("failed", "cancelled") or incomplete):
+        raise errors.NotRetryable
+    await door.quotas.again(tenant, request.model)
+    estimate, usd_most = await _priced(door, request)
     async with door.ctx.database.transaction() as conn:
-        retried = await store.retry_request(conn, request.id, incomplete=incomplete)
+        retried = await store.retry_request(
+            conn, request.id, incomplete=incomplete, estimate=estimate, usd_most=usd_most
+        )
     if not retried:
         raise errors.NotRetryable
     return await find(door, View.own(tenant), name)
+
+
+async def _priced(door: Door, request: Request) -> tuple[Decimal | None, Decimal | None]:
+    """USD that the request may cost, and costs at most, if it is queued again.
+
+    Raises BudgetExceeded. (None, None) where no budget is set.
+    """
+    if not door.budget.limits:
+        return None, None
+    body = await door.read(lambda conn: store.read_body(conn, request))
+    if body is None:
+        raise errors.NotRetryable
+    read = partial(read_call, door.ctx.settings, request.tenant, request.endpoint, body, None)
+    call = await door.budget.again(await asyncio.to_thread(read))
+    return call.estimate, call.usd_most

@@ -7,9 +7,8 @@ longer theirs, or no longer in the state that the transition starts from.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -27,7 +26,6 @@ from openaibatching.server.model import (
     Books,
     Call,
     Lease,
-    Queued,
     Request,
     Result,
     Sent,
@@ -35,6 +33,7 @@ from openaibatching.server.model import (
     Unanswered,
     token_columns,
 )
+from openaibatching.server.refusal import halves
 from openaibatching.server.view import View
 
 T = TypeVar("T")
@@ -132,9 +131,24 @@ async def cancel_request(conn: Connection, id_: uuid.UUID) -> bool:
     return await value(conn, "cancel_request", {"id": id_}) is not None
 
 
-async def retry_request(conn: Connection, id_: uuid.UUID, *, incomplete: bool) -> bool:
-    """Queue it again if it failed or was cancelled, or was answered by halves (`incomplete`)."""
-    params = {"id": id_, "incomplete": incomplete}
+async def read_body(conn: Connection, request: Request) -> bytes | None:
+    """The body as it is sent; None if the request was deleted."""
+    return cast("bytes | None", await value(conn, "read_body", {"seq": request.seq}))
+
+
+async def retry_request(
+    conn: Connection,
+    id_: uuid.UUID,
+    *,
+    incomplete: bool,
+    estimate: Decimal | None = None,
+    usd_most: Decimal | None = None,
+) -> bool:
+    """Queue it again if it failed or was cancelled, or was answered by halves (`incomplete`).
+
+    `estimate` and `usd_most` are USD that it may cost, and costs at most, this time.
+    """
+    params = {"id": id_, "incomplete": incomplete, "estimate": estimate, "usd_most": usd_most}
     return await value(conn, "retry_request", params) is not None
 
 
@@ -148,13 +162,16 @@ async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An (endpoint, model) with queued requests. `queued_at` is that of the oldest one; `flushed`:
-    it shall not wait for more requests; `lone_at`: since when a request of the model may go that
-    has to go alone; `probing`: one request is tried at a time. What is estimated of it counts
-    `token_factor` times towards `token_limit`."""
+    """An (endpoint, model) with queued requests, and whose they are.
+
+    `queued_at` is that of the oldest one; `flushed`: it shall not wait for company; `lone_at`:
+    since when a request of the model may go that has to go alone; `probing`: one request is tried
+    at a time. What is estimated of it counts `token_factor` times towards `token_limit`.
+    """
 
     endpoint: str
     model: str
+    tenants: list[str]
     queued_at: datetime
     flushed: bool
     probing: bool
@@ -167,61 +184,6 @@ class Group:
 async def lock_model(conn: Connection, model: str) -> bool:
     """Whether this transaction may form batches of the model; false while another one does."""
     return bool(await value(conn, "lock_model", {"model": model}))
-
-
-async def list_groups(
-    conn: Connection, held_back: Collection[str], now: datetime | None
-) -> list[Group]:
-    """Every group that is not held, the one with the oldest request first; without the requests
-    of the tenants `held_back` by their budgets."""
-    params = {"held_back": list(held_back), "now": now}
-    cur = await execute(conn, "list_groups", params, class_row(Group))
-    return await cur.fetchall()
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What one batch could take of a group's queue."""
-
-    requests: int
-    bytes: int
-    inputs: int
-    tokens: int
-
-
-async def measure_queue(
-    conn: Connection, group: Group, held_back: Collection[str], limit: int, now: datetime | None
-) -> Measure:
-    """The size of the group's queue, or of `limit` requests of it."""
-    params = _of(group, held_back, limit, now)
-    row = await (await execute(conn, "measure_queue", params)).fetchone()
-    assert row is not None
-    return Measure(*row)
-
-
-def _of(
-    group: Group, held_back: Collection[str], limit: int, now: datetime | None
-) -> dict[str, Any]:
-    return {
-        "endpoint": group.endpoint,
-        "model": group.model,
-        "held_back": list(held_back),
-        "limit": limit,
-        "now": now,
-    }
-
-
-async def read_queue(
-    conn: Connection, group: Group, held_back: Collection[str], limit: int, now: datetime | None
-) -> list[Queued]:
-    """The group's next `limit` requests: each tenant's oldest, in fair turns."""
-    params = _of(group, held_back, limit, now)
-    cur = await execute(conn, "read_queue", params, struct_row(Queued))
-    queue: list[Queued] = []
-    while part := await cur.fetchmany(ROWS_AT_ONCE):
-        queue += part
-        await asyncio.sleep(0)
-    return queue
 
 
 async def enqueued_tokens(conn: Connection, model: str) -> int:
@@ -454,9 +416,8 @@ async def finish_collect(
 async def split_batch(
     conn: Connection, server: int, batch: Batch, owed: Sequence[Unanswered]
 ) -> None:
-    """Two new batches, each with half of what the refused one owes. Raises LeaseLost."""
-    middle = (len(owed) + 1) // 2
-    for half in (owed[:middle], owed[middle:]):
+    """Two new batches, each with a half of what the refused one owes. Raises LeaseLost."""
+    for half in halves(owed):
         to_batch_id = uuid.uuid4()
         params = {
             "to_batch_id": to_batch_id,

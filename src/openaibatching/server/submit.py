@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import IO
 
-from openaibatching.server import cancels, journal, model_limits, store
+from openaibatching.server import cancels, journal, model_limits, money, queues, store
 from openaibatching.server.config import LEASE_S, UPSTREAM_CREATES_PER_HOUR
 from openaibatching.server.context import BACKOFF_MAX_S, Context, backoff_s
+from openaibatching.server.db import Connection
 from openaibatching.server.errors import (
     LeaseLost,
     UpstreamBusy,
@@ -220,6 +221,11 @@ async def _create(ctx: Context, batch: Batch) -> None:
             trouble = f"{UPSTREAM_CREATES_PER_HOUR:,} batches were created in the last hour"
             await store.release_batch(conn, ctx.server, batch, CREATES_FULL_S, ctx.now(), trouble)
             return
+        if batch.parent_id is not None and not await _of_a_share(ctx, conn, batch):
+            log.warning("share_used_up", **batch.names, wait_s=CREATES_FULL_S)
+            trouble = "its tenants have used up their share of the batches of an hour"
+            await store.release_batch(conn, ctx.server, batch, CREATES_FULL_S, ctx.now(), trouble)
+            return
         await store.move_batch(conn, "start_create", ctx.server, batch, now=ctx.now())
     # A process that was paused here for longer than its lease must not send: another server
     # may be about to.
@@ -227,6 +233,14 @@ async def _create(ctx: Context, batch: Batch) -> None:
         raise LeaseLost(f"batch {batch.id}: paused before its creation was sent")
     created = await ctx.upstream.create(batch.id, batch.input_file_id, batch.endpoint)
     await _created(ctx, batch, created.id, created.status)
+
+
+async def _of_a_share(ctx: Context, conn: Connection, batch: Batch) -> bool:
+    """Whether one of its tenants may have another creation. Asked for halves, because a batch that
+    was formed has its share already."""
+    creations = await queues.read_creations(conn, ctx.now())
+    shares = await money.read_shares(conn, batch)
+    return any(creations.may(tenant) for tenant, _ in shares)
 
 
 async def _created(ctx: Context, batch: Batch, upstream_id: str, status: str) -> None:

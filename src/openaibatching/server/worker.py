@@ -18,7 +18,7 @@ from openaibatching.server.collect import collect_one
 from openaibatching.server.config import LEASE_S, Settings
 from openaibatching.server.context import Context, backoff_s
 from openaibatching.server.errors import DatabaseConflict, DatabaseUnavailable, LeaseLost
-from openaibatching.server.form import form_one
+from openaibatching.server.form import form_some
 from openaibatching.server.refused import refused_one
 from openaibatching.server.submit import create_one, upload_one
 from openaibatching.server.watch import watch_one
@@ -108,7 +108,7 @@ class Worker:
         async with ctx.database.transaction() as conn:
             for state in await store.due_states(conn, ctx.now()):
                 self.wake(state)
-        return await form_one(ctx)
+        return await form_some(ctx)
 
     async def _turn(self, loop: _Loop) -> None:
         failures = 0

@@ -135,6 +135,7 @@ def _signed_in(page: Callable[[Visit], Awaitable[Response]]) -> Handler:
         holder = await visitor.holder(door, http)
         if holder is None:
             return visitor.ask_to_sign_in(http)
+        door.callers.enter(http.scope, holder.tenant)
         visit = Visit(door, http, holder, await overview.view(door, holder))
         try:
             incoming.require(holder, Power.SUBMIT if http.method == "POST" else Power.READ)

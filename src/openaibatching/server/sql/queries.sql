@@ -72,6 +72,15 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
   left join payload p on p.seq = r.seq
  where r.id = any(%(ids)b::uuid[]) and r.finished_at is not null;
 
+-- name: queued_models
+-- The models of which a tenant has something queued, until there are `most` of them.
+select distinct model from queue_heads(%(tenant)s::text, %(most)s::int * %(endpoints)s::int)
+ limit %(most)s::int;
+
+-- name: count_queued
+select coalesce(sum(n), 0)::bigint from tally
+ where what = 'request' and tenant = %(tenant)s::text and state = 'queued';
+
 -- ===== form =====
 
 -- name: lock_model
@@ -79,48 +88,65 @@ select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
 select pg_try_advisory_xact_lock(hashtextextended(%(model)s::text, 9487)) as locked;
 
 -- name: list_groups
--- Every (endpoint, model) that has queued requests and is not held, and since when. `flushed`: some
--- tenant wants its requests to be sent at once. `held_back`: by their budgets. `lone_at`: since when a
--- request of the model may be sent that has to go alone.
-select g.endpoint, g.model, min(g.queued_at) as queued_at,
-       coalesce(bool_or(g.queued_at <= f.at), false) as flushed,
-       coalesce(bool_or(l.probing is not null), false) as probing,
-       limit_at(l, coalesce(%(now)s::timestamptz, now())) as token_limit,
-       token_factor(g.endpoint, g.model) as token_factor,
+-- The (endpoint, model) that have queued requests and are not held: those first whose time has come, in
+-- turns between the tenants, by what each has `used`. `flushed`: some tenant wants its requests to be
+-- sent at once. `held_back`: by their budgets. `waiting`: no batch is made for their sake, and
+-- `unhurried`: their wish to flush does not count (creations.py). `lone_at`: since when a request of the
+-- model may be sent that has to go alone.
+with head as (
+  select h.*, h.tenant <> all(%(waiting)b::text[]) as counts,
+         coalesce(u.used, 0) + row_number() over (partition by h.tenant order by h.queued_at) as turn,
+         coalesce(h.queued_at <= f.at and h.tenant <> all(%(waiting)b::text[])
+                  and h.tenant <> all(%(unhurried)b::text[]), false) as flushed
+    from queue_head h
+    left join unnest(%(tenants)b::text[], %(used)b::float8[]) as u(tenant, used) on u.tenant = h.tenant
+    left join flush f on f.tenant = h.tenant
+   where h.tenant <> all(%(held_back)b::text[])
+     and h.queued_at <= coalesce(%(now)s::timestamptz, now())
+)
+select g.*, token_factor(g.endpoint, g.model) as token_factor,
        (select min(queued_at) from request q
          where q.state = 'queued' and q.lone and q.model = g.model
            and q.tenant <> all(%(held_back)b::text[])) as lone_at,
        coalesce(%(now)s::timestamptz, now()) as now
-  from queue_head g left join model_limit l on l.model = g.model
-  left join flush f on f.tenant = g.tenant
- where g.tenant <> all(%(held_back)b::text[])
-   and g.queued_at <= coalesce(%(now)s::timestamptz, now())
-   and coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
- group by g.endpoint, g.model, l
- order by min(g.queued_at);
+  from (select head.endpoint, head.model, array_agg(head.tenant) as tenants,
+               min(head.queued_at) filter (where head.counts) as queued_at,
+               bool_or(head.flushed) as flushed,
+               coalesce(bool_or(l.probing is not null), false) as probing,
+               limit_at(l, coalesce(%(now)s::timestamptz, now())) as token_limit
+          from head left join model_limit l on l.model = head.model
+         where coalesce(l.held_until, '-infinity') <= coalesce(%(now)s::timestamptz, now())
+         group by head.endpoint, head.model, l
+        having bool_or(head.counts)
+         order by bool_or(head.flushed) or min(head.queued_at) filter (where head.counts)
+                    <= coalesce(%(now)s::timestamptz, now()) - %(linger)s::interval desc,
+                  min(head.turn) filter (where head.counts), min(head.queued_at)
+         limit %(limit)s::int) as g;
 
 -- name: measure_queue
 -- How much one batch could take of the queue: enough to know whether it is full.
 select count(*) as requests, coalesce(sum(line_bytes), 0)::bigint as bytes,
        coalesce(sum(inputs), 0)::bigint as inputs, coalesce(sum(tokens), 0)::bigint as tokens
-  from (select line_bytes, inputs, tokens from request
-         where state = 'queued' and endpoint = %(endpoint)s::text and model = %(model)s::text
-           and lone is null and queued_at <= coalesce(%(now)s::timestamptz, now())
-           and tenant <> all(%(held_back)b::text[]) limit %(limit)s::int) as q;
+  from (select q.* from unnest(%(tenants)b::text[]) as t(tenant) cross join lateral (
+          select line_bytes, inputs, tokens from request
+           where state = 'queued' and tenant = t.tenant and endpoint = %(endpoint)s::text
+             and model = %(model)s::text and lone is null
+             and queued_at <= coalesce(%(now)s::timestamptz, now()) limit %(limit)s::int) as q
+         limit %(limit)s::int) as queue;
 
 -- name: read_queue
 -- In fair turns: first whose tenant has had the fewest tokens before it, in this very list. So
 -- each tenant gets about the same share of a batch, and one that is alone gets all of it.
-select seq, line_bytes, tokens, inputs from (
-  select q.seq, q.line_bytes, q.tokens, q.inputs, q.queued_at,
-         sum(q.tokens) over (partition by h.tenant order by q.queued_at, q.seq) - q.tokens as had
-    from queue_head h cross join lateral (
-      select seq, line_bytes, tokens, inputs, queued_at from request
-       where state = 'queued' and endpoint = h.endpoint and model = h.model and tenant = h.tenant
-         and lone is null and queued_at <= coalesce(%(now)s::timestamptz, now())
-       order by queued_at, seq limit %(limit)s::int) as q
-   where h.endpoint = %(endpoint)s::text and h.model = %(model)s::text
-     and h.tenant <> all(%(held_back)b::text[])) as turns
+select seq, line_bytes, tokens, inputs, tenant, usd, usd_most from (
+  select q.seq, q.line_bytes, q.tokens, q.inputs, t.tenant, q.usd, q.usd_most, q.queued_at,
+         sum(q.tokens) over (partition by t.tenant order by q.queued_at, q.seq) - q.tokens as had
+    from unnest(%(tenants)b::text[]) as t(tenant) cross join lateral (
+      select seq, line_bytes, tokens, inputs, estimate::float8 as usd, usd_most::float8 as usd_most,
+             queued_at from request
+       where state = 'queued' and tenant = t.tenant and endpoint = %(endpoint)s::text
+         and model = %(model)s::text and lone is null
+         and queued_at <= coalesce(%(now)s::timestamptz, now())
+       order by queued_at, seq limit %(limit)s::int) as q) as turns
  order by had, queued_at, seq limit %(limit)s::int;
 
 -- name: enqueued_tokens
@@ -136,6 +162,22 @@ select count(*) as batches from batch
 select count(*) as creates from batch
  where attempted_at > coalesce(%(now)s::timestamptz, now()) - interval '1 hour'
    and state not in ('uploading', 'uploaded');
+
+-- name: read_creations
+-- What each tenant has used of them, with what is about to be created. A batch counts in equal parts
+-- for all who have requests in it.
+select s.tenant, sum(1.0 / s.tenants)::float8 as creations, count(*) filter (where s.in_hand) as in_hand
+  from (select share.tenant, made.in_hand, count(*) over (partition by made.id) as tenants
+          from (select id, state in ('claimed', 'uploading', 'uploaded', 'creating')
+                           and next_at <= coalesce(%(now)s::timestamptz, now()) as in_hand
+                  from batch
+                 where attempted_at > coalesce(%(now)s::timestamptz, now()) - interval '1 hour'
+                   and state not in ('claimed', 'uploading', 'uploaded')
+                union all
+                select id, next_at <= coalesce(%(now)s::timestamptz, now())
+                  from batch where state in ('claimed', 'uploading', 'uploaded')) as made
+          left join share on share.batch_id = made.id) as s
+ group by s.tenant;
 
 -- name: lock_creates
 -- One server at a time counts creations and adds its own.

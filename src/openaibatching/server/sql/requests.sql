@@ -67,14 +67,18 @@ with part as materialized (
 )
 select (select max(seq) from part) as last_seq, (select count(*) from cancelled) as cancelled;
 
+-- name: read_body
+select body from payload where seq = %(seq)s::bigint;
+
 -- name: retry_request
 -- request: failed -> queued
 -- request: cancelled -> queued
 -- request: completed -> queued
--- `incomplete`: its answer says that it broke off.
+-- `incomplete`: its answer says that it broke off. It costs what a new request would.
 with again as (
   update request
      set state = 'queued', batch_id = null, attempts = 0, status_code = null, finished_at = null,
+         estimate = %(estimate)s::numeric, usd_most = %(usd_most)s::numeric,
          queued_at = now(), lone = null, lone_refusals = null, lone_since = null
    where id = %(id)s::uuid
      and (state in ('failed', 'cancelled') or (state = 'completed' and %(incomplete)s::boolean))

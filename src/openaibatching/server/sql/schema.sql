@@ -136,7 +136,7 @@ create table request (
   check (state <> 'in_progress' or batch_id is not null),
   check (state not in ('completed', 'failed') or status_code is not null)
 );
-create index request_queue on request (endpoint, model, tenant, queued_at, seq)
+create index request_queue on request (tenant, endpoint, model, queued_at, seq)
   where state = 'queued';
 create index request_lone on request (model, queued_at)
   where state = 'queued' and lone;
@@ -145,20 +145,35 @@ create index request_by_tenant on request (tenant, state, seq);
 create index request_by_upstream_id on request (upstream_id) where upstream_id is not null;
 create index request_by_end on request (finished_at) where finished_at is not null;
 
--- The oldest queued request of each (endpoint, model, tenant): a walk from group to group along the
+-- The oldest queued request of each (tenant, endpoint, model): a walk from group to group along the
 -- index, so its cost is the number of groups, not of requests.
 create view queue_head as
 with recursive head as (
-  (select endpoint, model, tenant, queued_at from request where state = 'queued'
-    order by endpoint, model, tenant, queued_at, seq limit 1)
+  (select tenant, endpoint, model, queued_at from request where state = 'queued'
+    order by tenant, endpoint, model, queued_at, seq limit 1)
   union all
-  select n.endpoint, n.model, n.tenant, n.queued_at from head cross join lateral (
-    select endpoint, model, tenant, queued_at from request
+  select n.tenant, n.endpoint, n.model, n.queued_at from head cross join lateral (
+    select tenant, endpoint, model, queued_at from request
      where state = 'queued'
-       and (endpoint, model, tenant) > (head.endpoint, head.model, head.tenant)
-     order by endpoint, model, tenant, queued_at, seq limit 1) as n
+       and (tenant, endpoint, model) > (head.tenant, head.endpoint, head.model)
+     order by tenant, endpoint, model, queued_at, seq limit 1) as n
 )
-select endpoint, model, tenant, queued_at from head;
+select tenant, endpoint, model, queued_at from head;
+
+-- The same of one tenant, and of at most so many groups.
+create function queue_heads(of_tenant text, most int)
+returns table (endpoint text, model text, queued_at timestamptz) language sql stable as $$
+with recursive head as (
+  (select endpoint, model, queued_at from request where state = 'queued' and tenant = of_tenant
+    order by endpoint, model, queued_at, seq limit 1)
+  union all
+  select n.endpoint, n.model, n.queued_at from head cross join lateral (
+    select endpoint, model, queued_at from request
+     where state = 'queued' and tenant = of_tenant
+       and (endpoint, model) > (head.endpoint, head.model)
+     order by endpoint, model, queued_at, seq limit 1) as n
+)
+select endpoint, model, queued_at from head limit most $$;
 
 -- The body as it is sent, in its caller's order, and the answer as OpenAI wrote it: raw bytes, never
 -- decoded by the database. No foreign key: both rows are written and deleted by one statement.
