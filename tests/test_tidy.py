@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         True,
         (
             "body_text structure canonical schemas usage prices call tokens image_tokens lone "
-            "limit_text lines bulk_lines evidence reasons shapes results refusal replies "
+            "limit_text lines places bulk_lines evidence reasons shapes results refusal replies "
             "metrics openapi openapi_parts openapi_replies openapi_reports receipts ceiling "
             "forecast key_text key_memory words summary charts tales render holder open_calls "
             "reply_headers view rates estimates purse creations fair_queue"
@@ -62,7 +62,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         (
             "worker keyring sessions incoming forecaster budget totals model_list "
             "answers_read door roll bulk_out bulk overview api_reports api_models api_public "
-            "api framing connections callers quotas "
+            "api framing hello connections callers quotas "
             "steering visitor looks routes calling_off"
         ),
     ),

@@ -66,6 +66,16 @@ async def answered(door: Door) -> bool:
     return False
 
 
+async def known(door: Door) -> Wire:
+    """A connection that has shown a key."""
+    wire = await Wire.to(door.service)
+    await wire.send(
+        b"GET /v1/requests HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % KEY.encode()
+    )
+    assert (await wire.reply()).status == 200
+    return wire
+
+
 async def test_when_all_places_are_taken_the_longest_idle_one_makes_room(narrow: Door) -> None:
     with capture_logs() as events:
         wires = [await Wire.to(narrow.service) for _ in range(MOST * 3)]
@@ -80,7 +90,7 @@ async def test_when_all_places_are_taken_the_longest_idle_one_makes_room(narrow:
 
 
 async def test_who_is_being_served_never_makes_room(narrow: Door) -> None:
-    wires = [await Wire.to(narrow.service) for _ in range(MOST)]
+    wires = [await known(narrow) for _ in range(MOST)]
     for wire in wires:
         await wire.send(call(3), BODY)
     # All of them are heard before the next one knocks.
@@ -91,6 +101,31 @@ async def test_who_is_being_served_never_makes_room(narrow: Door) -> None:
     for wire in (*wires, *late):
         wire.abort()
     assert await until(lambda: answered(narrow))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"GET /v1/requests HTTP/1.1\r\nX-Slow: ", call(0, "wrong") + BODY[:9],
+     b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nkey",
+     b"POST /webhooks/openai HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"],
+    ids=["nothing", "half a head", "a wrong key", "sign-in", "webhook"],
+)  # fmt: skip
+async def test_strangers_in_the_middle_of_anything_keep_nobody_out_and_evict_no_key(
+    narrow: Door, first: bytes
+) -> None:
+    old = [await known(narrow) for _ in range(2)]
+    strangers = []
+    for _ in range(MOST * 3):
+        strangers.append(await Wire.to(narrow.service))
+        await strangers[-1].send(first)
+        new = await known(narrow)
+        new.abort()
+    for wire in old:  # idle all the while
+        await wire.send(HEALTH)
+        assert (await wire.reply()).status == 200
+    await strangers[0].rest()  # it is closed
+    for wire in (*old, *strangers):
+        wire.abort()
 
 
 async def test_who_does_not_read_its_replies_loses_its_place(

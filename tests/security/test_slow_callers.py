@@ -117,13 +117,25 @@ async def test_what_is_no_http_is_told_so_in_openais_shape(brisk: Door) -> None:
             assert (reply.status, reply.json()["error"]["code"]) == (400, "invalid_http")
 
 
-async def test_a_webhook_that_comes_slowly_is_given_up(
+@pytest.mark.parametrize("path", ["/webhooks/openai", "/sign-in"])
+async def test_what_anybody_may_send_has_a_time_in_all(
+    brisk: Door, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(incoming, "STRANGER_BODY_S", SHORT_S)
+    async with wire_to(brisk) as wire:
+        from_here = ("Sec-Fetch-Site", "same-origin")  # else the page reads no form at all
+        await wire.head("POST", path, [JSON, from_here, ("Content-Length", "16000")])
+        assert (await trickled(wire, b"x")).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_the_body_of_a_call_without_a_key_has_a_time_in_all(
     brisk: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming, "BODY_IDLE_S", SHORT_S)
+    monkeypatch.setattr(incoming, "STRANGER_BODY_S", SHORT_S)
     async with wire_to(brisk) as wire:
-        await wire.head("POST", "/webhooks/openai", [JSON, ("Content-Length", "60000")])
-        timed_out(await trickled(wire, b"x"))
+        await wire.head("POST", "/v1/responses", [JSON, ("Content-Length", "16000")])
+        said = await trickled(wire, b"x")
+        assert said.startswith(b"HTTP/1.1 401 ")
 
 
 async def test_a_caller_that_closes_its_half_leaves_the_request_and_no_connection(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from functools import cache
 from importlib.metadata import version
@@ -59,11 +58,7 @@ async def describe_api(_door: Door, http: HttpRequest) -> Response:
 
 async def webhook(door: Door, http: HttpRequest) -> Response:
     """POST /webhooks/openai: wakes the worker; polling stays the truth."""
-    try:
-        async with asyncio.timeout(incoming.BODY_IDLE_S):  # anybody may send one
-            body = await incoming.read_body(http, WEBHOOK_BYTES_MAX)
-    except TimeoutError:
-        raise errors.RequestTimeout from None
+    body = await incoming.read_small(http, WEBHOOK_BYTES_MAX)
     try:
         batch_id = door.ctx.upstream.webhook_batch_id(body, http.headers)
     except errors.InvalidSignature as error:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import resource
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,10 +21,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from openaibatching.server import errors, journal, reply_headers
 from openaibatching.server.framing import Framing
+from openaibatching.server.hello import Guest, Hello
+from openaibatching.server.incoming import KNOWN
+from openaibatching.server.places import Places
 
 log = journal.get()
 
-HEAD_S = 30.0
+HEAD_S = 10.0
 """From the first byte of a call, or from the connection, to the end of its headers."""
 HEAD_BYTES_MAX = 65_536
 """Of a head, of trailers, of what stands between two pieces of a body."""
@@ -31,11 +35,13 @@ UNREAD_S = 60.0
 """How long a caller may take not one byte of its reply."""
 LINGER_S = 2.0
 """How long one that was refused may go on: a sender that is closed upon does not read why."""
-LOOK_S = 5.0
+LOOK_S = 2.0
 
 CONNECTIONS_MAX = 10_000
 FILES_RESERVED = 200
 """Files for everything but callers: PostgreSQL, OpenAI, batch files, libraries, the log."""
+BACKLOG_MAX = 1024
+"""How many connections the system accepts at once; each has a file before one can be closed."""
 SAY_S = 60.0
 
 
@@ -46,7 +52,7 @@ def allow_files() -> None:
     and a thousand idle callers take all of them.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS_MAX + FILES_RESERVED
+    wanted = CONNECTIONS_MAX + FILES_RESERVED + BACKLOG_MAX
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -54,72 +60,77 @@ def allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def backlog() -> int:
+    """How many connections may wait to be accepted: an eighth of the files, or BACKLOG_MAX."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return BACKLOG_MAX if soft == resource.RLIM_INFINITY else max(1, min(BACKLOG_MAX, soft // 8))
+
+
 def _most() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return CONNECTIONS_MAX
-    return min(CONNECTIONS_MAX, max(soft - FILES_RESERVED, soft // 2))
+    return min(CONNECTIONS_MAX, max(soft - FILES_RESERVED - backlog(), soft // 2))
 
 
 class Connections:
-    """All that are open, and which of them wait for a call, the longest first."""
+    """All that are open, from when they were accepted. At the limits one is closed for the next
+    (places.py)."""
 
-    def __init__(self) -> None:
-        self._most = _most()
-        self._open: set[Connection] = set()
-        self._waiting: dict[Connection, float] = {}
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._places: Places[Guest] = Places(_most())
+        self._tls = tls
         self._said = -SAY_S
 
     @property
-    def factory(self) -> Callable[..., Connection]:
-        """What makes uvicorn's protocols."""
-        return partial(Connection, self)
+    def factory(self) -> Callable[..., asyncio.Protocol]:
+        """What makes the protocol of an accepted connection, with uvicorn's arguments."""
+        return self._accepted
 
-    def opened(self, connection: Connection) -> None:
-        """One more. When there are too many, the one that has waited longest makes room, so that
-        no number of idle ones keeps a caller out; if none is idle, the new one is turned away."""
-        if len(self._open) >= self._most:
+    def _accepted(self, *args: Any, **more: Any) -> asyncio.Protocol:
+        make = partial(Connection, self, *args, **more)
+        return make() if self._tls is None else Hello(self, self._tls, make)
+
+    def opened(self, guest: Guest) -> None:
+        """One more; this one or another may be evicted for it."""
+        loser = self._places.take(guest)
+        self.wait(guest)
+        if loser is not None:
             self._say()
-            oldest = next(iter(self._waiting), None)
-            if oldest is None:
-                connection.transport.abort()
-                return
-            self.closed(oldest)
-            oldest.transport.abort()
-        self._open.add(connection)
-        self.wait(connection)
+            loser.evict()
 
     def _say(self) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._said >= SAY_S:  # as often as an operator can use it
             self._said = now
-            log.warning("connections_full", most=self._most, idle=len(self._waiting))
+            idle, strangers = len(self._places.idle), self._places.strangers
+            log.warning(
+                "connections_full", most=self._places.most, idle=idle, without_key=strangers
+            )
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, guest: Guest) -> None:
         """One less."""
-        self._open.discard(connection)
-        self._waiting.pop(connection, None)
+        self._places.leave(guest)
 
-    def wait(self, connection: Connection) -> None:
+    def wait(self, guest: Guest) -> None:
         """From now on, this one waits for a call."""
-        self._waiting.pop(connection, None)  # to the end
-        if connection in self._open:
-            self._waiting[connection] = asyncio.get_running_loop().time()
+        self._places.wait(guest, asyncio.get_running_loop().time())
 
-    def called(self, connection: Connection) -> None:
+    def called(self, guest: Guest) -> None:
         """The head of a call has come."""
-        self._waiting.pop(connection, None)
+        self._places.called(guest)
+
+    def known(self, guest: Guest) -> None:
+        """It has shown a key."""
+        self._places.know(guest)
 
     async def run(self) -> None:
         """Close those that are too slow, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             now = asyncio.get_running_loop().time()
-            for connection, since in list(self._waiting.items()):
-                if connection.head_begun and now - since > HEAD_S:
-                    connection.refuse(errors.RequestTimeout())
-            for connection in list(self._open):
-                connection.look(now)
+            for guest in self._places.all():
+                guest.look(now, self._places.idle.get(guest))
 
 
 class Connection(Framing):
@@ -168,6 +179,7 @@ class Connection(Framing):
         self._loose = 0
         self.head_begun = False
         self._connections.called(self)
+        self.scope[KNOWN] = partial(self._connections.known, self)  # type: ignore[literal-required]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -190,8 +202,14 @@ class Connection(Framing):
         """Whether no call is under way."""
         return self.cycle is None or self.cycle.response_complete
 
-    def look(self, now: float) -> None:
-        """Drop it if its caller has taken nothing of its reply for too long."""
+    def evict(self) -> None:
+        self._connections.closed(self)
+        self.transport.abort()
+
+    def look(self, now: float, idle_since: float | None) -> None:
+        """Drop it if its call does not come, or its caller takes nothing of its reply."""
+        if idle_since is not None and self.head_begun and now - idle_since > HEAD_S:
+            self.refuse(errors.RequestTimeout())
         try:
             unread = self.transport.get_write_buffer_size()
         except AttributeError:  # asyncio's TLS, when it was closed twice: it ends by itself

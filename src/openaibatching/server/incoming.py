@@ -17,12 +17,16 @@ from openaibatching.server.keyring import Keyring
 from openaibatching.server.open_calls import OpenCall
 
 BODY_IDLE_S = 30.0
-"""A body that stands still for longer is given up with 408; one that nobody has shown a key for, or
-that is refused already, after so long in all."""
+"""A body that stands still for longer is given up with 408; one that is refused already, after so
+long in all."""
+STRANGER_BODY_S = 10.0
+"""How long a body may take in all whose caller has shown no key."""
 DRAIN_BYTES_MAX = 64 * 1024 * 1024
 """How much of a refused body is still read, so that its sender gets to read the refusal."""
 ARRIVED = "openaibatching.arrived"
 """In the scope of a call whose body has arrived to its end (connections.py)."""
+KNOWN = "openaibatching.known"
+"""In the scope of a call: what to call when its caller has shown a key (connections.py)."""
 _HOLDER = "openaibatching.holder"
 
 LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
@@ -46,7 +50,14 @@ async def holder(http: HttpRequest, keyring: Keyring) -> Holder:
     if found is None:
         raise errors.InvalidApiKey
     http.scope[_HOLDER] = found
+    key_shown(http)
     return found
+
+
+def key_shown(http: HttpRequest) -> None:
+    """The caller has shown a key, or is signed in: its connection is no stranger's."""
+    if (tell := http.scope.get(KNOWN)) is not None:
+        tell()
 
 
 async def tenant(http: HttpRequest, keyring: Keyring) -> str:
@@ -227,6 +238,18 @@ async def read_body(http: HttpRequest, most: int) -> bytes:
     return b"".join(parts)
 
 
+async def read_small(http: HttpRequest, most: int) -> bytes:
+    """The body of what anybody may send: all of it comes within STRANGER_BODY_S.
+
+    Raises as `read_body` does.
+    """
+    try:
+        async with asyncio.timeout(STRANGER_BODY_S):
+            return await read_body(http, most)
+    except TimeoutError:
+        raise errors.RequestTimeout from None
+
+
 def _too_large(most: int) -> errors.RequestTooLarge:
     return errors.RequestTooLarge(
         f"The body is larger than {most} bytes (REQUEST_BYTES_MAX on the batch server)."
@@ -250,14 +273,14 @@ async def watched(http: HttpRequest, call: OpenCall) -> AsyncIterator[None]:
 
 
 async def drain(http: HttpRequest) -> None:
-    """Read a refused body to its end, or to DRAIN_BYTES_MAX, and forget it.
+    """Read a refused body to its end, or to DRAIN_BYTES_MAX or the end of its time; forget it.
 
     A client that is still sending does not read: closing on it now would show it a broken
     connection in place of the refusal.
     """
     size = 0
     try:
-        async with asyncio.timeout(BODY_IDLE_S):
+        async with asyncio.timeout(BODY_IDLE_S if _HOLDER in http.scope else STRANGER_BODY_S):
             while size < DRAIN_BYTES_MAX:
                 message = await http.receive()
                 size += len(message.get("body", b""))

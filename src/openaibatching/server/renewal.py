@@ -60,8 +60,16 @@ def _place(url: SecretStr | None) -> dict[str, object]:
 
 def check_tls(settings: Settings) -> None:
     """Raises ConfigError for certificates that cannot be used."""
-    if settings.ssl_certfile is not None:
-        load_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings)
+    tls_context(settings)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """What the port speaks TLS with, if it does. Raises ConfigError."""
+    if settings.ssl_certfile is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_tls(context, settings)
+    return context
 
 
 def load_tls(context: ssl.SSLContext, settings: Settings) -> None:

@@ -25,7 +25,7 @@ from openaibatching.server.answers_read import AnswersRead
 from openaibatching.server.budget import Budget
 from openaibatching.server.callers import Callers
 from openaibatching.server.config import DEFAULT_TENANT, DatabaseSettings, Settings, parse_keys
-from openaibatching.server.connections import Connections, allow_files
+from openaibatching.server.connections import Connections, allow_files, backlog
 from openaibatching.server.context import Context
 from openaibatching.server.db import Database, Session
 from openaibatching.server.deliver import Deliverer
@@ -149,7 +149,8 @@ class Service:
             self._answers_read,
             self.readiness,
         )
-        self._connections = Connections()
+        self._tls = renewal.tls_context(settings)
+        self._connections = Connections(self._tls)
         self._server = _uvicorn(settings, api.build(self.door), self._connections)
         self._socket = listening
         self._tasks: list[asyncio.Task[None]] = []
@@ -214,8 +215,8 @@ class Service:
             url = settings.postgres_url.get_secret_value()
             self.database.renew(url)
             self._session.renew(url)
-        if (context := self._server.config.ssl) is not None:
-            renewal.load_tls(context, settings)
+        if self._tls is not None:
+            renewal.load_tls(self._tls, settings)
         self.settings = settings
         return changed
 
@@ -255,8 +256,7 @@ def _uvicorn(settings: Settings, app: object, connections: Connections) -> uvico
         timeout_keep_alive=75,
         server_header=False,
         proxy_headers=False,  # nobody reads who the client is
-        ssl_certfile=settings.ssl_certfile,
-        ssl_keyfile=settings.ssl_keyfile,
+        backlog=backlog(),
     )
     server = uvicorn.Server(config)
     # The process has one handler of signals (`serve`), not one in every library.

@@ -23,7 +23,10 @@ _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
 async def holder(door: Door, http: HttpRequest) -> Holder | None:
     """Who is signed in; None for nobody. Raises DatabaseUnavailable if that is unknown."""
     token = http.cookies.get(COOKIE)
-    return await sessions.holder(door.keyring, token, time.time()) if token else None
+    found = await sessions.holder(door.keyring, token, time.time()) if token else None
+    if found is not None:
+        incoming.key_shown(http)
+    return found
 
 
 async def sign_in(door: Door, http: HttpRequest, key: str, back: str) -> Response | None:
@@ -71,7 +74,7 @@ def way_back(given: str) -> str:
 
 async def form(http: HttpRequest) -> dict[str, str]:
     """The fields of a small form. Raises RequestTooLarge, RequestTimeout."""
-    body = await incoming.read_body(http, FORM_BYTES_MAX)
+    body = await incoming.read_small(http, FORM_BYTES_MAX)
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX))
     except ValueError:  # not UTF-8, or too many fields
