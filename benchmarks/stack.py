@@ -62,7 +62,8 @@ def server(base_url: str, **changes: Any) -> Iterator[ServerProcess]:
     """A ready server with a data folder of its own; `changes` are settings."""
     with tempfile.TemporaryDirectory(prefix="openaibatching-bench-") as folder:
         env = environment(base_url, Path(folder), **{"BATCH_LINGER_S": 3600, "BATCH_POLL_S": 1,
-                                                     "BATCH_SETTLE_S": 60, **changes})  # fmt: skip
+                                                     "BATCH_SETTLE_S": 60, "TENANT_RATE_MAX": 1_000_000,
+                                                     **changes})  # fmt: skip
         with server_process(env) as process:
             try:
                 with profile.attached(process.pid):

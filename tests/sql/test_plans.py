@@ -222,6 +222,8 @@ GROUP = {"endpoint": "/v1/responses", "model": "m1", "tenants": ["t0", "t1", "t2
     ("name", "params", "rows_max"),
     [
         ("list_groups", GROUPS, 100),
+        ("read_queues", {"tenants": ["t1"], "groups": 9, "most": 100, "limit": 3}, 3 * 100),
+        ("queued_models", {"tenant": "t1", "most": 3, "endpoints": 7}, 3 * 7),
         ("oldest_queued", {"tenant": None}, 100),
         ("oldest_queued", {"tenant": "t1"}, 100),
         ("measure_queue", GROUP | {"limit": 1000}, 1000),

@@ -16,6 +16,9 @@ from openaibatching.server.forecast import Past, UnderWay
 from openaibatching.server.model import Stuck, Traced
 from openaibatching.server.view import View
 
+GROUPS_MAX = 7000
+"""Endpoints and models of a tenant that are looked at: more than TENANT_MODELS_MAX lets in."""
+
 
 async def stuck_batches(
     conn: Connection, now: datetime | None, tenant: str | None = None
@@ -82,7 +85,8 @@ class QueueRow:
 
 async def read_queues(conn: Connection, view: View, most: int, limit: int) -> list[QueueRow]:
     """Their queues, the one with the oldest request first; counted to `most`."""
-    params = {"tenants": list(view.tenants), "most": most, "limit": limit}
+    tenants = {"tenants": list(view.tenants), "groups": GROUPS_MAX}
+    params = tenants | {"most": most, "limit": limit}
     return await (await execute(conn, "read_queues", params, class_row(QueueRow))).fetchall()
 
 

@@ -48,12 +48,19 @@ select state, sum(n)::bigint as n from tally
  where what = 'request' and tenant = any(%(tenants)b::text[]) group by state;
 
 -- name: read_queues
--- What the tenant has queued, by endpoint and model. Counting ends at `most`.
+-- What these tenants have queued, by endpoint and model: of each tenant's first `groups` of them the
+-- oldest ones. Counting ends at `most`.
+with oldest as materialized (
+  select t.tenant, h.endpoint, h.model, h.queued_at
+    from unnest(%(tenants)b::text[]) as t(tenant)
+   cross join lateral queue_heads(t.tenant, %(groups)s::int) as h
+   order by h.queued_at limit %(limit)s::int
+)
 select h.tenant, h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at, false) as flushed,
        c.requests, l.held_until, l.held_for, limit_at(l, now()) as token_limit,
        l.told as token_limit_told, guess_at(l, now()) is not null as guessed,
        enqueued(h.model) as enqueued
-  from queue_head h
+  from oldest h
   left join model_limit l on l.model = h.model
   left join flush f on f.tenant = h.tenant
  cross join lateral (
@@ -61,8 +68,7 @@ select h.tenant, h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at,
      select from request q
       where q.state = 'queued' and q.endpoint = h.endpoint and q.model = h.model
         and q.tenant = h.tenant limit %(most)s::int) as counted) as c
- where h.tenant = any(%(tenants)b::text[])
- order by h.queued_at limit %(limit)s::int;
+ order by h.queued_at;
 
 -- name: open_batches
 -- From the open ones of all tenants, which are few, and not from all that the tenant ever had.
