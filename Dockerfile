@@ -4,11 +4,16 @@ FROM python:3.13-slim AS build
 WORKDIR /checkout
 # The tools stay here: what is shipped has neither pip nor a build backend.
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/openaibatching
+# What is installed is what these files name, byte for byte (`make lock` writes them).
+COPY deploy/build.lock deploy/requirements.lock deploy/
+RUN /tools/bin/pip install --quiet --no-cache-dir --require-hashes -r deploy/build.lock \
+ && /tools/bin/pip --python /opt/openaibatching/bin/python install --quiet --no-cache-dir \
+    --require-hashes --only-binary :all: -r deploy/requirements.lock
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY src src
-RUN /tools/bin/pip wheel --quiet --no-cache-dir --no-deps --wheel-dir /wheel . \
+RUN /tools/bin/pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /tools/bin/pip --python /opt/openaibatching/bin/python install --quiet --no-cache-dir \
-    "openaibatching[server,otel] @ file://$(echo /wheel/*.whl)"
+    --no-deps /wheel/*.whl
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="openaibatching" \

@@ -1,7 +1,7 @@
 # The one front door. `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-main test-openai2 test-ts test-sdks test-dist image-test check docs picture bench soak attack fuzz
+.PHONY: help demo serve test test-main test-openai2 test-ts test-sdks test-dist image-test check docs picture bench soak attack fuzz lock audit sbom
 
 # Twice quiet: warnings about this machine are not about this project; errors are still shown.
 PIP := -m pip -qq --disable-pip-version-check --no-input
@@ -131,6 +131,26 @@ fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, as many o
 	@cd tests && ../.venv/bin/python -m security.schemathesis_run --cases $(CASES) --seed $(SEED)
 	@CASES=$(CASES) .venv/bin/pytest -q tests/security/test_fuzz.py tests/security/test_framing_fuzz.py
 
+# What the image installs, with the hash of each file. Written anew when dependencies change.
+LOCK := uv pip compile --quiet --no-header --no-emit-index-url --generate-hashes --universal \
+	--python-version 3.13
+
+lock: .venv/audit ## write deploy/*.lock anew: what the image is made of; UPGRADE=1 takes newer versions
+	@cd deploy && PATH="$(CURDIR)/.venv/bin:$$PATH" && \
+		$(LOCK) $(if $(UPGRADE),--upgrade) ../pyproject.toml --extra server --extra otel \
+			--output-file requirements.lock && \
+		$(LOCK) $(if $(UPGRADE),--upgrade) build.in --output-file build.lock
+
+audit: .venv/audit $(NODE_MODULES) ## ask the registries for known faults of what is locked
+	@.venv/bin/pip-audit --strict --require-hashes --disable-pip -r deploy/requirements.lock
+	@cd $(TYPESCRIPT) && npm audit
+
+sbom: .venv/audit ## what the image holds, as CycloneDX, in build/sbom.json
+	@mkdir -p build
+	@.venv/bin/cyclonedx-py requirements deploy/requirements.lock --pyproject pyproject.toml \
+		--output-reproducible --output-format JSON --output-file build/sbom.json
+	@echo build/sbom.json
+
 # ----- virtual environments, made once and again when pyproject.toml changes -----
 
 .venv/server: pyproject.toml
@@ -146,6 +166,10 @@ fuzz: .venv/dev ## CASES=n for each operation of our OpenAPI document, as many o
 	@echo "Adding the tools to .venv, once …"
 	@.venv/bin/python $(PIP) install --upgrade pip
 	@.venv/bin/python $(PIP) install --group dev
+	@touch $@
+
+.venv/audit: .venv/dev
+	@.venv/bin/python $(PIP) install --group audit
 	@touch $@
 
 .venv/image: .venv/dev

@@ -7,13 +7,16 @@ server start, and then answer 500 or stand still.
 from __future__ import annotations
 
 import secrets
+from ipaddress import ip_address
 
 import psycopg
 from psycopg import AsyncConnection
 
-from openaibatching.server import db
+from openaibatching.server import db, journal
 from openaibatching.server.db import CONNECTION, PROBE, Connection
 from openaibatching.server.errors import ConfigError, DatabaseUnavailable
+
+log = journal.get()
 
 HEARD_S = 5.0
 """A notification takes milliseconds; one that has not come after this does not come."""
@@ -27,11 +30,22 @@ async def prepare(url: str, *, wait_s: float) -> None:
     """
     async with await db.connect(url, wait_s) as conn:
         refuse(await _wrong_basics(conn))
+        info = conn.info
+        if is_exposed(info.host, info.hostaddr, encrypted=conn.pgconn.ssl_in_use):
+            log.warning("database_not_encrypted", host=info.host)
     await db.migrate(url, wait_s=wait_s)
     try:
         refuse(await missing(url))
     except psycopg.Error as error:
         raise ConfigError(f"POSTGRES_URL: {db.first_line(error)}") from None
+
+
+def is_exposed(host: str, address: str, *, encrypted: bool) -> bool:
+    """Whether prompts, responses and the password pass a network as plain text. A folder is the
+    host of a Unix socket; `address` is the IP address that was connected to, "" for a socket."""
+    if encrypted or not address or host.startswith(("/", "@")):
+        return False
+    return not ip_address(address.partition("%")[0]).is_loopback
 
 
 def refuse(why: str | None) -> None:
