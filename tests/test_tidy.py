@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "the rim: the database and OpenAI",
         True,
         (
-            "turns db requirements store cancels model_limits money reports keys rows "
+            "turns db requirements store cancels model_limits money reports keys audit rows "
             "embedded embedded_programs embedded_sockets readiness upstream tracing queues "
         ),
     ),
@@ -60,7 +60,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
         "who calls the flow",
         True,
         (
-            "worker keyring sessions incoming forecaster budget totals model_list "
+            "worker wrong_keys keyring sessions incoming forecaster budget totals model_list "
             "answers_read door roll bulk_out bulk overview api_reports api_models api_public "
             "api framing hello connections callers quotas "
             "steering visitor looks routes calling_off"

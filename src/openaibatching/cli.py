@@ -41,6 +41,7 @@ COMMANDS = {
     "flush": Command("send what is queued now", "commands.flush"),
     "cost": Command("tokens, what was paid and what was saved", "commands.cost"),
     "keys": Command("make, list, rotate and revoke the keys of callers", "keys.command"),
+    "audit": Command("who signed in, changed keys, deleted, cancelled or flushed", "keys.audit"),
     "simulate": Command("run OpenAI's side alone, for trying and testing", "simulator.command"),
     "demo": Command("server, database and simulator at once: one call, answered", "demo"),
     "completion": Command("print what makes a shell complete these commands", "completion"),

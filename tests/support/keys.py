@@ -39,3 +39,12 @@ class KeysCommand:
 async def beside(do: Callable[..., Any], *arguments: str) -> Any:
     """Do it in a thread, while the servers of this process go on."""
     return await asyncio.to_thread(do, *arguments)
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command writes to stdout; it has to succeed."""
+    capsys.readouterr()
+    code = main(list(arguments))
+    out, said = capsys.readouterr()
+    assert code == 0, said
+    return out

@@ -17,7 +17,7 @@ import psycopg
 from openaibatching import terminal
 from openaibatching.keys import shown
 from openaibatching.keys.shown import Made
-from openaibatching.server import config, db, embedded, keys
+from openaibatching.server import audit, config, db, embedded, keys
 from openaibatching.server.config import DEFAULT_TENANT, TENANT, DatabaseSettings
 from openaibatching.server.db import Connection
 from openaibatching.server.errors import ConfigError, DatabaseUnavailable
@@ -45,23 +45,27 @@ class NotThatKey(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code: 0, 1 if there is no such key, 2 if it could not begin."""
-    options = parser().parse_args(arguments)
+    return run("keys", parser().parse_args(arguments))
+
+
+def run(command: str, options: argparse.Namespace) -> int:
+    """Show what `options.do` gives on the database; the exit code, as of `main`."""
     try:
         settings = config.load_database({"data_dir": options.data_dir})
         options.show(asyncio.run(_with_database(settings, options)), as_json=options.json)
     except NotThatKey as error:
-        return _fail(error, NO_SUCH_KEY)
+        return _fail(command, error, NO_SUCH_KEY)
     except ConfigError as error:
-        return _fail(error, CANNOT)
+        return _fail(command, error, CANNOT)
     except (DatabaseUnavailable, psycopg.Error) as error:
         # Of the first the cause: its own words are for callers of the API.
         detail = str(error.__cause__ or error).strip().split("\n")[0]
-        return _fail(f"the database does not do it: {detail}", CANNOT)
+        return _fail(command, f"the database does not do it: {detail}", CANNOT)
     return DONE
 
 
-def _fail(error: object, code: int) -> int:
-    terminal.say(f"openaibatching keys: {error}")
+def _fail(command: str, error: object, code: int) -> int:
+    terminal.say(f"openaibatching {command}: {error}")
     return code
 
 
@@ -105,14 +109,15 @@ def _action(
     actions: Any, name: str, do: Callable[..., Any], show: Callable[..., None], told: str
 ) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = actions.add_parser(name, help=told, description=f"{told}.")
-    made.add_argument("--json", action="store_true", help="for scripts")
-    made.add_argument(
-        "--data-dir",
-        metavar="DATA_DIR",
-        help="as for `openaibatching serve`",
-    )
+    add_database(made)
     made.set_defaults(do=do, show=show)
     return made
+
+
+def add_database(action: argparse.ArgumentParser) -> None:
+    """The options of what works on the database."""
+    action.add_argument("--json", action="store_true", help="for scripts")
+    action.add_argument("--data-dir", metavar="DATA_DIR", help="as for `openaibatching serve`")
 
 
 def _which(action: argparse.ArgumentParser) -> None:
@@ -120,7 +125,7 @@ def _which(action: argparse.ArgumentParser) -> None:
 
 
 def _expires(action: argparse.ArgumentParser, told: str) -> None:
-    action.add_argument("--expires", type=_duration, metavar="90d", help=f"{told}; s, m, h, d or w")
+    action.add_argument("--expires", type=duration, metavar="90d", help=f"{told}; s, m, h, d or w")
 
 
 def _name(text: str) -> str:
@@ -137,7 +142,7 @@ def _tenant(text: str) -> str:
     return text
 
 
-def _duration(text: str) -> float:
+def duration(text: str) -> float:
     """Seconds of `90d`."""
     found = _DURATION.fullmatch(text)
     seconds = float(found[1]) * UNITS_S[found[2]] if found else 0.0
@@ -177,7 +182,9 @@ async def _with_database(settings: DatabaseSettings, options: argparse.Namespace
 
 
 async def _create(conn: Connection, options: argparse.Namespace) -> Made:
-    return await _make(conn, options.name, options.tenant, options.scope, options.expires)
+    made = await _make(conn, options.name, options.tenant, options.scope, options.expires)
+    await _note(conn, audit.KEY_CREATED, made.stored)
+    return made
 
 
 async def _make(
@@ -197,12 +204,22 @@ async def _rotate(conn: Connection, options: argparse.Namespace) -> Made:
     expires_in_s: float | None = options.expires
     if expires_in_s is None and old.expires_at is not None:
         expires_in_s = (old.expires_at - old.created_at).total_seconds()
-    return await _make(conn, old.name, old.tenant, old.scope, expires_in_s)
+    made = await _make(conn, old.name, old.tenant, old.scope, expires_in_s)
+    await _note(conn, audit.KEY_ROTATED, made.stored)
+    return made
 
 
 async def _revoke(conn: Connection, options: argparse.Namespace) -> StoredKey:
-    return await _end(
-        conn, choose(await keys.list_keys(conn), options.which, {"active", "ending"}), 0.0
+    found = choose(await keys.list_keys(conn), options.which, {"active", "ending"})
+    ended = await _end(conn, found, 0.0)
+    await _note(conn, audit.KEY_REVOKED, ended)
+    return ended
+
+
+async def _note(conn: Connection, action: str, key: StoredKey) -> None:
+    target = f"{key.name} ({key.scope}, {key.id})"
+    await audit.write(
+        conn, [audit.Entry(action, tenant=key.tenant, address=audit.LOCAL, target=target)]
     )
 
 

@@ -47,20 +47,26 @@ def all_keys(there: Sequence[StoredKey], *, as_json: bool) -> None:
     """Show the keys: as a table on a terminal, with tabs where another program reads."""
     if as_json:
         terminal.out_json(json.dumps([_described(key) for key in there], indent=2))
-    elif sys.stdout.isatty():
-        _show_table([_row(key) for key in there])
-    else:
-        for row in (COLUMNS, *map(_row, there)):
-            terminal.out("\t".join(map(terminal.clean, row)))
+        return
+    show_rows(COLUMNS, [_row(key) for key in there])
 
 
-def _show_table(rows: Sequence[Sequence[str]]) -> None:
+def show_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal, with tabs where another program reads."""
+    if sys.stdout.isatty():
+        _show_table(columns, rows)
+        return
+    for row in (columns, *rows):
+        terminal.out("\t".join(map(terminal.clean, row)))
+
+
+def _show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    first, *others = COLUMNS
+    first, *others = columns
     table = Table(Column(first, no_wrap=True), *others, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(terminal.clean(cell)) for cell in row))  # a name is no markup

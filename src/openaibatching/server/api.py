@@ -35,6 +35,7 @@ from openaibatching.server import (
     steering,
     store,
 )
+from openaibatching.server.audit import Actor
 from openaibatching.server.call import read_call
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
@@ -129,21 +130,17 @@ async def read_request(door: Door, http: HttpRequest) -> Response:
 
 async def cancel_request(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests/{id}/cancel and /v1/responses/{id}/cancel."""
-    return _described(await steering.cancel(door, *await _named(door, http)))
+    return _described(await steering.cancel(door, *await _caller(door, http)))
 
 
 async def retry_request(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests/{id}/retry."""
-    return _described(await steering.retry(door, *await _named(door, http)))
+    return _described(await steering.retry(door, *await _caller(door, http)))
 
 
 async def delete_request(door: Door, http: HttpRequest) -> Response:
     """DELETE /v1/requests/{id} and /v1/responses/{id}."""
-    request = await _find(door, http)
-    async with door.ctx.database.transaction() as conn:
-        deleted = await store.delete_request(conn, request.id)
-    if not deleted:
-        raise errors.NotFinished
+    request = await steering.delete(door, *await _caller(door, http))
     return JSONResponse({"id": request_id(request.id), "object": "request", "deleted": True})
 
 
@@ -182,6 +179,11 @@ async def list_requests(door: Door, http: HttpRequest) -> Response:
 def _described(request: Request) -> Response:
     body = replies.describe(request, with_answer=True)
     return Response(body, media_type="application/json")
+
+
+async def _caller(door: Door, http: HttpRequest) -> tuple[Actor, str]:
+    """(who calls, the name in the path)."""
+    return await incoming.caller(http, door.keyring), http.path_params["id"]
 
 
 async def _named(door: Door, http: HttpRequest) -> tuple[str, str]:

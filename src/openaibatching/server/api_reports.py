@@ -44,16 +44,16 @@ async def read_batch(door: Door, http: HttpRequest) -> Response:
 
 async def cancel_batch(door: Door, http: HttpRequest) -> Response:
     """POST /v1/upstream_batches/{id}/cancel."""
-    tenant = await incoming.tenant(http, door.keyring)
-    return JSONResponse(await calling_off.cancel_batch(door, tenant, http.path_params["id"]))
+    by = await incoming.caller(http, door.keyring)
+    return JSONResponse(await calling_off.cancel_batch(door, by, http.path_params["id"]))
 
 
 async def cancel_queued(door: Door, http: HttpRequest) -> Response:
     """POST /v1/requests/cancel."""
-    tenant = await incoming.tenant(http, door.keyring)
+    by = await incoming.caller(http, door.keyring)
     body = await incoming.read_json(http, CANCEL_BYTES_MAX)
     wanted = calling_off.read_wanted(canonical.parse(body))
-    return JSONResponse({"cancelled": await calling_off.cancel_queued(door, tenant, wanted)})
+    return JSONResponse({"cancelled": await calling_off.cancel_queued(door, by, wanted)})
 
 
 async def no_batch(door: Door, http: HttpRequest) -> Response:
@@ -82,5 +82,5 @@ async def read_costs(door: Door, http: HttpRequest) -> Response:
 
 async def flush(door: Door, http: HttpRequest) -> Response:
     """POST /v1/flush."""
-    tenant = await incoming.tenant(http, door.keyring)
-    return JSONResponse(await overview.flush(door, tenant), 202)
+    by = await incoming.caller(http, door.keyring)
+    return JSONResponse(await overview.flush(door, by), 202)

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from openaibatching.server import cancels, errors, overview
+from openaibatching.server import audit, cancels, errors, overview
+from openaibatching.server.audit import Actor
 from openaibatching.server.canonical import is_number
 from openaibatching.server.door import Door
 from openaibatching.server.view import View
@@ -63,7 +64,7 @@ def _time(given: Any) -> datetime:
         ) from None
 
 
-async def cancel_queued(door: Door, tenant: str, wanted: Wanted) -> int:
+async def cancel_queued(door: Door, by: Actor, wanted: Wanted) -> int:
     """Cancel what the tenant has queued and what fits; how many. Raises DatabaseUnavailable.
 
     In parts, each of them committed, up to what is queued at the beginning: what is interrupted has
@@ -71,27 +72,31 @@ async def cancel_queued(door: Door, tenant: str, wanted: Wanted) -> int:
     """
     if wanted.group is not None:
         return 0  # no request is in a group yet
-    which = cancels.Queued(tenant, wanted.model, wanted.endpoint, wanted.created_before)
-    last = await door.read(lambda conn: cancels.last_queued(conn, tenant))
+    which = cancels.Queued(by.tenant, wanted.model, wanted.endpoint, wanted.created_before)
+    last = await door.read(lambda conn: cancels.last_queued(conn, by.tenant))
     after: int | None = 0
     cancelled = 0
     while last is not None and after is not None:
         async with door.ctx.database.transaction() as conn:
             after, n = await cancels.cancel_queued(conn, which, after, last, CANCELLED_AT_ONCE)
+            if n:
+                await audit.note(conn, audit.CANCELLED, by, "queue", n)
         cancelled += n
     return cancelled
 
 
-async def cancel_batch(door: Door, tenant: str, name: str) -> dict[str, Any]:
+async def cancel_batch(door: Door, by: Actor, name: str) -> dict[str, Any]:
     """Wish the end of the tenant's batch of that name, our id or OpenAI's; the batch.
 
     Raises NotFound, SharedBatch, AlreadyFinished, DatabaseUnavailable.
     """
-    row = await overview.find_batch(door, View.own(tenant), name)
+    row = await overview.find_batch(door, View.own(by.tenant), name)
     async with door.ctx.database.transaction() as conn:
-        wished = await cancels.wish_cancel(conn, tenant, row.id)
+        wished = await cancels.wish_cancel(conn, by.tenant, row.id)
+        if wished:
+            await audit.note(conn, audit.BATCH_CANCELLED, by, str(row.id))
     if not wished:
         if row.own_requests < row.requests:
             raise errors.SharedBatch
         raise errors.AlreadyFinished("OpenAI has already ended this batch.")
-    return await overview.batch(door, View.own(tenant), name)
+    return await overview.batch(door, View.own(by.tenant), name)

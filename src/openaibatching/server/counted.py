@@ -18,6 +18,11 @@ UPSTREAM_ERRORS = Counter(
     ["kind", "status"],
     registry=REGISTRY,
 )
+WRONG_KEYS = Counter(
+    "openaibatching_wrong_keys",
+    "Keys that were presented, by callers or on the page, and are none, since the start.",
+    registry=REGISTRY,
+)
 # What an alarm waits for is there from the start: Prometheus sees a counter grow, but not appear.
 for _event in ("batch_doubled", "lease_lost", "step_failed", "storing_failed", "handler_failed"):
     EVENTS.labels(_event)

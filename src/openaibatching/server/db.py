@@ -88,7 +88,7 @@ SCHEMA_FILES = ("schema.sql", "schema_access.sql")
 SESSION = sql_text("session.sql").encode()
 QUERY_FILES = (
     "queries.sql", "requests.sql", "collect.sql", "limits.sql", "money.sql", "reports.sql",
-    "keys.sql", "page.sql", "requirements.sql",
+    "keys.sql", "access.sql", "page.sql", "requirements.sql",
 )  # fmt: skip
 QUERIES = {name: query for file in QUERY_FILES for name, query in _load(sql_text(file)).items()}
 """{name: statement} of these files; no name is in two of them (a test says so)."""

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import Message
 
-from openaibatching.server import body_text, errors
+from openaibatching.server import body_text, errors, reply_headers
+from openaibatching.server.audit import Actor
 from openaibatching.server.holder import Holder, Power
 from openaibatching.server.keyring import Keyring
 from openaibatching.server.open_calls import OpenCall
@@ -34,6 +35,7 @@ LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 _PREFERENCES = re.compile(r'(?:[^",]|"[^"]*"|")+')
 _ANY_VALUE = re.compile(r'"?([^"]*)"?')
 _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+_ADDRESS = re.compile("[0-9a-fA-F.:]{2,45}")
 _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
 
 
@@ -48,6 +50,8 @@ async def holder(http: HttpRequest, keyring: Keyring) -> Holder:
     scheme, _, key = http.headers.get("authorization", "").partition(" ")
     found = await keyring.holder(key.strip()) if scheme.lower() == "bearer" and key else None
     if found is None:
+        if key:  # nobody guesses by presenting none
+            await keyring.wrong.note(peer(http), reply_headers.of(http.scope))
         raise errors.InvalidApiKey
     http.scope[_HOLDER] = found
     key_shown(http)
@@ -58,6 +62,24 @@ def key_shown(http: HttpRequest) -> None:
     """The caller has shown a key, or is signed in: its connection is no stranger's."""
     if (tell := http.scope.get(KNOWN)) is not None:
         tell()
+
+
+def peer(http: HttpRequest) -> str:
+    """The address at the other end of the connection, which may be a proxy's."""
+    return http.client.host if http.client else "unknown"
+
+
+def actor(http: HttpRequest, holder: Holder) -> Actor:
+    """Who calls, for the audit. What a proxy forwards is a claim: the peer is named beside it."""
+    address, forwarded = peer(http), http.headers.get("x-forwarded-for", "").rpartition(",")[2]
+    if _ADDRESS.fullmatch(forwarded.strip()):
+        address = f"{forwarded.strip()} via {address}"
+    return Actor(holder.tenant, holder.name, address, reply_headers.of(http.scope))
+
+
+async def caller(http: HttpRequest, keyring: Keyring) -> Actor:
+    """Who calls. Raises as `holder`."""
+    return actor(http, await holder(http, keyring))
 
 
 async def tenant(http: HttpRequest, keyring: Keyring) -> str:

@@ -9,9 +9,9 @@ of its keys.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from openaibatching.server import journal, key_text, keys
@@ -23,6 +23,7 @@ from openaibatching.server.holder import OPERATOR, POWERS, SUBMIT, Holder
 from openaibatching.server.key_memory import KeyMemory, KnownKey
 from openaibatching.server.key_text import FORM, MARK_BYTES
 from openaibatching.server.open_calls import OpenCall, OpenCalls
+from openaibatching.server.wrong_keys import WrongKeys
 
 log = journal.get()
 
@@ -47,7 +48,7 @@ class Keyring:
         self._woken = asyncio.Event()
         self._open = OpenCalls()
         self._environment: list[Holder] = []
-        self._secret = b""
+        self.wrong = WrongKeys(database)
         self.renew(server_keys)
 
     def renew(self, server_keys: dict[str, str]) -> None:
@@ -58,8 +59,6 @@ class Keyring:
             Holder(tenant, key_text.digest(key), ENVIRONMENT, powers=powers)
             for tenant, key in server_keys.items()
         ]
-        digests = sorted(holder.digest for holder in self._environment)
-        self._secret = hashlib.sha256(b"openaibatching sessions" + b"".join(digests)).digest()
         self._woken.set()
 
     async def holder(self, key: str) -> Holder | None:
@@ -78,13 +77,10 @@ class Keyring:
                 self.note_use(found)
         return found
 
-    async def holder_by_mark(self, mark: bytes) -> Holder | None:
-        """Whose key has a digest that begins so: a name that proves nothing. Raises as `holder`."""
-        for holder in self._environment:
-            if holder.mark == mark:
-                return holder
-        known = await self._known(mark)
-        return _holder(known) if known else None
+    @property
+    def configured(self) -> Sequence[Holder]:
+        """The keys of BATCH_SERVER_API_KEY."""
+        return self._environment
 
     def open_call(self, holder: Holder) -> OpenCall:
         """A call that may last, made with this key: it ends with the key."""
@@ -94,13 +90,6 @@ class Keyring:
         """The key is used now: `run` writes it down."""
         if holder.id is not None:
             self._memory.note_use(holder.id, time.monotonic())
-
-    def seal(self, holder: Holder, text: bytes) -> bytes:
-        """32 bytes that prove that a server with our BATCH_SERVER_API_KEY has seen text and key.
-
-        Not by the digest alone: whoever reads the table, or a copy of it, must not be able to.
-        """
-        return hmac.digest(hmac.digest(self._secret, holder.digest, "sha256"), text, "sha256")
 
     async def _known(self, mark: bytes) -> KnownKey | None:
         if self._memory.certain:
@@ -139,6 +128,7 @@ class Keyring:
         with suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._write_uses()
+                await self.wrong.write()
 
     async def _read(self) -> None:
         changes, now = self._memory.changes, time.monotonic()

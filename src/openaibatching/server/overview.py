@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from openaibatching.server import errors, money, reports, situation, store
+from openaibatching.server import audit, errors, money, reports, situation, store
+from openaibatching.server.audit import Actor
 from openaibatching.server.config import ALL_TENANTS
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
@@ -141,9 +142,10 @@ async def events(door: Door, request: Request) -> dict[str, Any]:
     return {"object": "list", "data": data, "has_more": len(rows) > EVENTS_MAX}
 
 
-async def flush(door: Door, tenant: str) -> dict[str, Any]:
+async def flush(door: Door, by: Actor) -> dict[str, Any]:
     """Send what the tenant has queued now. Raises DatabaseUnavailable."""
     async with door.ctx.database.transaction() as conn:
-        queued = (await reports.count_requests(conn, View.own(tenant))).get("queued", 0)
-        await reports.wish_flush(conn, tenant)
+        queued = (await reports.count_requests(conn, View.own(by.tenant))).get("queued", 0)
+        await reports.wish_flush(conn, by.tenant)
+        await audit.note(conn, audit.FLUSHED, by, n=queued)
     return {"object": "flush", "requests": queued}

@@ -47,7 +47,7 @@ def enter(scope: MutableMapping[str, Any], send: Send, *, tls: bool) -> Send:
 
 def of(scope: Mapping[str, Any]) -> str:
     """The id of the request."""
-    return str(scope[_ID])
+    return str(scope.get(_ID, ""))
 
 
 def complete(headers: Iterable[tuple[bytes, bytes]], id_: str, *, https: bool) -> Headers:

@@ -187,6 +187,7 @@ class Service:
             self.worker.run(),
             self._connections.run(),
             self._keyring.run(),
+            self._keyring.wrong.run(),
             self._answers_read.run(),
             self._server.serve(sockets=[self._socket]),
         )

@@ -6,12 +6,13 @@ import asyncio
 from decimal import Decimal
 from functools import partial
 
-from openaibatching.server import errors, results, store
+from openaibatching.server import audit, errors, results, store
+from openaibatching.server.audit import Actor
 from openaibatching.server.call import keyed_id, read_call
 from openaibatching.server.db import Connection
 from openaibatching.server.door import Door
 from openaibatching.server.endpoints import ENDPOINTS
-from openaibatching.server.model import Request, parse_request_id
+from openaibatching.server.model import Request, parse_request_id, request_id
 from openaibatching.server.view import View
 
 
@@ -49,36 +50,40 @@ async def named(door: Door, tenant: str, idempotency_key: str) -> list[Request]:
     return sorted(found, key=lambda request: request.seq, reverse=True)
 
 
-async def cancel(door: Door, tenant: str, name: str) -> Request:
+async def cancel(door: Door, by: Actor, name: str) -> Request:
     """Cancel it if it is still queued. Raises NotFound, AlreadyFinished, AlreadySubmitted."""
-    request = await find(door, View.own(tenant), name)
+    request = await find(door, View.own(by.tenant), name)
     async with door.ctx.database.transaction() as conn:
         cancelled = await store.cancel_request(conn, request.id)
-    request = await find(door, View.own(tenant), name)
+        if cancelled:
+            await audit.note(conn, audit.CANCELLED, by, request_id(request.id))
+    request = await find(door, View.own(by.tenant), name)
     if not cancelled:
         raise errors.AlreadyFinished if request.finished else errors.AlreadySubmitted
     return request
 
 
-async def retry(door: Door, tenant: str, name: str) -> Request:
+async def retry(door: Door, by: Actor, name: str) -> Request:
     """Queue it again if it failed, was cancelled, or has an answer that says that it broke off.
 
     Raises NotFound, NotRetryable, and whatever a new call of the same body is refused for that
     would be queued now: BudgetExceeded, AboveLimit.
     """
-    request = await find(door, View.own(tenant), name)
+    request = await find(door, View.own(by.tenant), name)
     incomplete = request.answer is not None and results.is_incomplete(request.answer)
     if not (request.state in ("failed", "cancelled") or incomplete):
         raise errors.NotRetryable
-    await door.quotas.again(tenant, request.model)
+    await door.quotas.again(by.tenant, request.model)
     estimate, usd_most = await _priced(door, request)
     async with door.ctx.database.transaction() as conn:
         retried = await store.retry_request(
             conn, request.id, incomplete=incomplete, estimate=estimate, usd_most=usd_most
         )
+        if retried:
+            await audit.note(conn, audit.RETRIED, by, request_id(request.id))
     if not retried:
         raise errors.NotRetryable
-    return await find(door, View.own(tenant), name)
+    return await find(door, View.own(by.tenant), name)
 
 
 async def _priced(door: Door, request: Request) -> tuple[Decimal | None, Decimal | None]:
@@ -94,3 +99,15 @@ async def _priced(door: Door, request: Request) -> tuple[Decimal | None, Decimal
     read = partial(read_call, door.ctx.settings, request.tenant, request.endpoint, body, None)
     call = await door.budget.again(await asyncio.to_thread(read))
     return call.estimate, call.usd_most
+
+
+async def delete(door: Door, by: Actor, name: str) -> Request:
+    """Forget it, body and answer. Raises NotFound, NotFinished."""
+    request = await find(door, View.own(by.tenant), name)
+    async with door.ctx.database.transaction() as conn:
+        deleted = await store.delete_request(conn, request.id)
+        if deleted:
+            await audit.note(conn, audit.DELETED, by, request_id(request.id))
+    if not deleted:
+        raise errors.NotFinished
+    return request

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 
-from openaibatching.server import journal, reports, store
+from openaibatching.server import audit, journal, reports, store
 from openaibatching.server.cleanup import clean_one
 from openaibatching.server.collect import collect_one
 from openaibatching.server.config import LEASE_S, Settings
@@ -185,6 +185,7 @@ class Worker:
                 gone = await store.forget(conn, ttl_days, FORGET_AT_ONCE, self._ctx.now())
         async with self._ctx.database.transaction() as conn:
             await store.fold_tally(conn)
+            await audit.forget(conn)
             stuck = await reports.stuck_batches(conn, self._ctx.now())
         for batch in stuck:
             if batch.id not in self._stuck:  # once, not with each look

@@ -13,7 +13,16 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from openaibatching.server import calling_off, errors, incoming, journal, overview, steering
+from openaibatching.server import (
+    calling_off,
+    errors,
+    incoming,
+    journal,
+    overview,
+    reply_headers,
+    steering,
+)
+from openaibatching.server.audit import Actor
 from openaibatching.server.door import Door
 from openaibatching.server.holder import Holder, Power
 from openaibatching.server.model import parse_request_id, request_id
@@ -72,6 +81,11 @@ class Visit:
     def tenant(self) -> str:
         """Whose work this visitor may change."""
         return self.holder.tenant
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, for the audit."""
+        return incoming.actor(self.http, self.holder)
 
     def acts(self, tenant: str | None) -> bool:
         """Whether the visitor may change this tenant's work."""
@@ -175,10 +189,14 @@ async def _sign_in(door: Door, http: HttpRequest) -> Response:
     if http.method == "POST":
         fields = await visitor.form(http)
         back = visitor.way_back(fields.get("next", ""))
-        done = await visitor.sign_in(door, http, fields.get("key", "").strip(), back)
-        if done is not None:
+        key = fields.get("key", "").strip()
+        found = await door.keyring.holder(key)
+        if found is not None:
+            incoming.require(found, Power.READ)
+            done = await visitor.sign_in(door, http, found, back)
             done.headers.update(HEADERS)
             return done
+        await door.keyring.wrong.note(incoming.peer(http), reply_headers.of(http.scope))
         wrong = "That is not a key of this server."
     elif await visitor.holder(door, http) is not None:
         return RedirectResponse(back, 303, HEADERS)
@@ -186,8 +204,8 @@ async def _sign_in(door: Door, http: HttpRequest) -> Response:
     return HTMLResponse(render.page("sign_in.html", **shown), 401 if wrong else 200, HEADERS)
 
 
-async def _sign_out(_door: Door, _http: HttpRequest) -> Response:
-    return visitor.sign_out()
+async def _sign_out(door: Door, http: HttpRequest) -> Response:
+    return await visitor.sign_out(door, http)
 
 
 # ----- looking -----
@@ -252,11 +270,11 @@ async def _retry(visit: Visit) -> Response:
 
 
 async def _act(
-    visit: Visit, action: Callable[[Door, str, str], Awaitable[object]], said: str
+    visit: Visit, action: Callable[[Door, Actor, str], Awaitable[object]], said: str
 ) -> Response:
     """Do it, and lead back to the request, which says what came of it."""
     try:
-        await action(visit.door, visit.tenant, visit.name)
+        await action(visit.door, visit.actor, visit.name)
     except errors.Conflict as error:
         said = error.code
     return RedirectResponse(f"/requests/{quote(visit.name, safe='')}?said={said}", 303, HEADERS)
@@ -271,7 +289,7 @@ async def _cancel_queued(visit: Visit) -> Response:
     if fields != {"all": "yes"} and fields.keys() != {"endpoint", "model"}:
         raise errors.InvalidParameter("The form names no part of the queue.")
     wanted = calling_off.Wanted(model=fields.get("model"), endpoint=fields.get("endpoint"))
-    n = await calling_off.cancel_queued(visit.door, visit.tenant, wanted)
+    n = await calling_off.cancel_queued(visit.door, visit.actor, wanted)
     said = f"cancelled_{n}" if n else "none_cancelled"
     return RedirectResponse(f"/?said={said}", 303, HEADERS)
 
@@ -279,7 +297,7 @@ async def _cancel_queued(visit: Visit) -> Response:
 async def _cancel_batch(visit: Visit) -> Response:
     said = "stopping"
     try:
-        await calling_off.cancel_batch(visit.door, visit.tenant, visit.name)
+        await calling_off.cancel_batch(visit.door, visit.actor, visit.name)
     except errors.AlreadyFinished:
         said = "batch_ended"
     except errors.SharedBatch as error:
@@ -288,7 +306,7 @@ async def _cancel_batch(visit: Visit) -> Response:
 
 
 async def _flush(visit: Visit) -> Response:
-    await overview.flush(visit.door, visit.tenant)
+    await overview.flush(visit.door, visit.actor)
     return RedirectResponse("/?said=sent", 303, HEADERS)
 
 

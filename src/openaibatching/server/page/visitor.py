@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
-from openaibatching.server import incoming, sessions
+from openaibatching.server import audit, incoming, reply_headers, sessions
 from openaibatching.server.door import Door
 from openaibatching.server.holder import Holder
 
 COOKIE = "openaibatching_session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
+"""Browsers take a cookie of this name only over https, for this host alone."""
 FORM_BYTES_MAX = 16_384
 FIELDS_MAX = 10
 
@@ -22,32 +23,58 @@ _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
 
 async def holder(door: Door, http: HttpRequest) -> Holder | None:
     """Who is signed in; None for nobody. Raises DatabaseUnavailable if that is unknown."""
-    token = http.cookies.get(COOKIE)
-    found = await sessions.holder(door.keyring, token, time.time()) if token else None
+    token = _token(door, http)
+    if token is None:
+        return None
+    found = await door.read(lambda conn: sessions.holder(conn, door.keyring, token))
     if found is not None:
+        door.keyring.note_use(found)
         incoming.key_shown(http)
     return found
 
 
-async def sign_in(door: Door, http: HttpRequest, key: str, back: str) -> Response | None:
-    """The way back, with the cookie; None if it is no key. Raises DatabaseUnavailable."""
-    token = await sessions.issue(door.keyring, key, time.time())
-    if token is None:
-        return None
+def _token(door: Door, http: HttpRequest) -> str | None:
+    """The session's, from the cookie. Where the reader sees https only a `__Host-` one counts: any
+    other may come from a neighbouring host, or from a stranger on the way."""
+    secure = http.cookies.get(SECURE_COOKIE)
+    return secure if secure or _https(door, http) else http.cookies.get(COOKIE)
+
+
+def _https(door: Door, http: HttpRequest) -> bool:
+    """Whether the reader sees https. Behind a proxy the server itself speaks http; then the proxy
+    says so, or the browser with a form."""
+    forwarded = reply_headers.is_https(http.scope["headers"])
+    origin = http.headers.get("origin", "").startswith("https://")
+    return door.ctx.settings.tls or forwarded or origin
+
+
+async def sign_in(door: Door, http: HttpRequest, found: Holder, back: str) -> Response:
+    """The way back, with the cookie of a new session. Raises DatabaseUnavailable."""
+    async with door.ctx.database.transaction() as conn:
+        token = await sessions.issue(conn, found)
+        await audit.note(conn, audit.SIGNED_IN, incoming.actor(http, found))
     reply = RedirectResponse(back, 303)
-    # Behind a proxy the server itself speaks http. A browser's form says what the reader sees.
-    secure = door.ctx.settings.tls or http.headers.get("origin", "").startswith("https://")
+    secure = _https(door, http)
     reply.set_cookie(
-        COOKIE, token, max_age=sessions.SESSION_S, path="/", secure=secure, httponly=True,
-        samesite="strict",
+        SECURE_COOKIE if secure else COOKIE, token, max_age=sessions.SESSION_S, path="/",
+        secure=secure, httponly=True, samesite="strict",
     )  # fmt: skip
     return reply
 
 
-def sign_out() -> Response:
-    """To the form, without the cookie."""
+async def sign_out(door: Door, http: HttpRequest) -> Response:
+    """To the form, without the session and its cookie. Raises DatabaseUnavailable."""
+    token = _token(door, http)
+    found = await holder(door, http)
+    if token is not None and found is not None:
+        async with door.ctx.database.transaction() as conn:
+            await sessions.end(conn, token)
+            await audit.note(conn, audit.SIGNED_OUT, incoming.actor(http, found))
     reply = RedirectResponse("/sign-in", 303)
-    reply.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    for name in (COOKIE, SECURE_COOKIE):
+        reply.delete_cookie(
+            name, path="/", httponly=True, samesite="strict", secure=name == SECURE_COOKIE
+        )
     return reply
 
 
@@ -62,7 +89,7 @@ def ask_to_sign_in(http: HttpRequest) -> Response:
 
 def address(door: Door, http: HttpRequest) -> str:
     """Where the reader sees this server: only to be shown, for anybody may write these headers."""
-    forwarded = http.headers.get("x-forwarded-proto") == "https"
+    forwarded = reply_headers.is_https(http.scope["headers"])
     scheme = "https" if door.ctx.settings.tls or forwarded else "http"
     return f"{scheme}://{http.headers.get('host', 'localhost')}"
 

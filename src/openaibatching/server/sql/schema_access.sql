@@ -31,3 +31,32 @@ end $$;
 
 create trigger changed after insert or update or delete on api_key
   for each row execute function keys_changed();
+
+-- Sessions of the page. `digest` is the SHA-256 of the random token in the cookie. `proof` is an HMAC
+-- of the digest of a configured key, made with that token: neither the cookie nor this table alone
+-- lets anybody guess a key.
+create table page_session (
+  digest      bytea primary key check (octet_length(digest) = 32),
+  tenant      text not null,
+  key_id      uuid,                            -- null: a key of BATCH_SERVER_API_KEY
+  proof       bytea not null,
+  created_at  timestamptz not null default now(),
+  ends_at     timestamptz not null
+);
+create index page_session_by_tenant on page_session (tenant, created_at);
+create index page_session_by_end on page_session (ends_at);
+
+-- Who did what: sign-ins, keys that are none, changes of keys, what was deleted, cancelled, retried or
+-- flushed. Written in the transaction of the deed; kept for 90 days.
+create table audit (
+  seq         bigint generated always as identity primary key,
+  at          timestamptz not null default now(),
+  action      text not null,
+  tenant      text,
+  key_name    text,
+  address     text,                            -- of the caller; 'local': a command on the database
+  request_id  text,
+  target      text,                            -- what was changed
+  n           bigint not null default 1        -- how often, or how many requests
+);
+create index audit_by_time on audit (at);
