@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from openaibatching.server import connections
 from openaibatching.server.model import Call
 from support.door import Door
 from support.postgres import ONE_KIND
@@ -72,6 +73,28 @@ async def test_who_waits_for_a_call_and_leaves_is_not_waited_for(patient: Door, 
 async def test_who_asks_later_waits_and_leaves_is_not_waited_for(patient: Door, half: bool) -> None:
     call = await patient.client.post("/v1/responses", json={"model": "m", "input": "left later"})
     wire = await held(patient, path=f"/v1/responses/{call.json()['id']}")
+    await leave(patient, wire, half=half)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["whole", "half"])
+async def test_calls_behind_the_one_that_waits_do_not_hide_that_their_caller_left(
+    patient: Door, monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_S", 0.05)
+    body = json.dumps({"model": "m", "input": f"left behind {half}"}).encode()
+    wire = await held(patient, JSON, path="/v1/responses", content=body)
+    (connection,) = (
+        each
+        for each in patient.service._server.server_state.connections
+        if isinstance(each, connections.Connection) and each.cycle and each.cycle.more_body is False
+        and not each.cycle.response_complete
+    )  # fmt: skip
+
+    async def reads_no_more() -> bool:
+        await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        return connection.flow.read_paused
+
+    assert await until(reads_no_more)
     await leave(patient, wire, half=half)
 
 

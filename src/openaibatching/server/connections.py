@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import resource
+import select
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,8 @@ from openaibatching.server.incoming import KNOWN
 from openaibatching.server.places import Places
 
 log = journal.get()
+
+_CLOSED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP  # the first is unknown to macOS
 
 HEAD_S = 10.0
 """From the first byte of a call, or from the connection, to the end of its headers."""
@@ -207,9 +210,12 @@ class Connection(Framing):
         self.transport.abort()
 
     def look(self, now: float, idle_since: float | None) -> None:
-        """Drop it if its call does not come, or its caller takes nothing of its reply."""
+        """Drop it if its call does not come, its caller has left or takes nothing of its reply."""
         if idle_since is not None and self.head_begun and now - idle_since > HEAD_S:
             self.refuse(errors.RequestTimeout())
+        if self._left_unseen():
+            self.transport.abort()
+            return
         try:
             unread = self.transport.get_write_buffer_size()
         except AttributeError:  # asyncio's TLS, when it was closed twice: it ends by itself
@@ -218,6 +224,16 @@ class Connection(Framing):
             self._unread, self._unread_since = unread, now
         elif now - self._unread_since > UNREAD_S:
             self.transport.abort()
+
+    def _left_unseen(self) -> bool:
+        """Whether the caller has closed behind calls that are not read before the one at work ends:
+        nothing of them is read, so the event loop does not see it either."""
+        waits = self._working is not None and not self._working.more_body
+        if not waits or not self.flow.read_paused or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), _CLOSED)
+        return bool(poll.poll(0))
 
     def refuse(self, refusal: errors.Refusal) -> None:
         """Read no more: answer the calls that have come whole, or say what is wrong, and close."""
