@@ -27,6 +27,12 @@ REQUESTS = 150
 DEADLINE_S = 300.0
 PAUSE_SHARE = 0.1
 """Of the blows: a pause beyond the lease is what takes long."""
+REAL_TIMES = {
+    "late_s": 0.5, "polls_blackout_s": 2.0, "stuck_cancelling_s": 2.0, "late_file_ids_s": 1.0,
+    "line_500": 0.02, "line_429": 0.02, "request_timeout_line": 0.02, "image_timeout_line": 0.02,
+}  # fmt: skip
+"""A pause grows tenfold with each attempt: five passing failures of one line in a row are seldom, but
+would take half an hour, and here an hour is one."""
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
@@ -85,9 +91,7 @@ def run_world(seed: int, folder: Path) -> Report:
     report, dice, started = Report("processes", seed), random.Random(seed), time.monotonic()
     simulator = Simulator(
         lag=dice.uniform(0.1, 1.0),
-        faults=faults(
-            seed, late_s=0.5, polls_blackout_s=2.0, stuck_cancelling_s=2.0, late_file_ids_s=1.0
-        ),
+        faults=faults(seed, **REAL_TIMES),
     )
     with running_cluster("embedded") as cluster, running(simulator) as base_url:
         asyncio.run(migrate(cluster.url, wait_s=10))
@@ -121,7 +125,7 @@ def _live(
     with psycopg.connect(url, autocommit=True) as conn:
         while left := _open(conn):
             if time.monotonic() > deadline:
-                report.wrong.append(f"still open after {DEADLINE_S} s: {left}")
+                report.wrong.append(f"still open after {DEADLINE_S} s: {left}, {_troubles(conn)}")
                 return
             time.sleep(0.1)
 
@@ -153,6 +157,17 @@ def _open(conn: psycopg.Connection[Any]) -> dict[str, int]:
         " where state <> 'closed' group by 1"
     ).fetchall()
     return dict(rows)
+
+
+def _troubles(conn: psycopg.Connection[Any]) -> list[Any]:
+    """Why the batches that are open do not get on, when each goes on, and what holds the models."""
+    batches = conn.execute(
+        "select state, upstream_status, requests, tries, downloads, trouble,"
+        "       extract(epoch from next_at - now())::int from openaibatching.batch"
+        " where state <> 'closed'"
+    ).fetchall()
+    queue = conn.execute("select * from openaibatching.model_limit").fetchall()
+    return [*batches, *queue]
 
 
 def _answers(

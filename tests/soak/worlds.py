@@ -104,6 +104,8 @@ def check_answers(
             said = answer["choices"][0]["message"]["content"].replace("\u2028", "")
             if said != f"You said: {text}":
                 report.wrong.append(f"{text!r} was answered with {said!r}")
+        elif state != "failed":
+            report.wrong.append(f"{text!r} is {state}")
         elif not (_is_refused(text, answer) or _is_mourned(answer, faults, spoiled.get(sha, 0))):
             report.wrong.append(f"{text!r} is {state}: {json.dumps(answer)}")
         if executed.get(sha, 0) > 1 + spoiled.get(sha, 0):
