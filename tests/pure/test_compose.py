@@ -62,3 +62,7 @@ def test_the_proxy_waits_longer_than_a_reply_is_ever_held() -> None:
     held: float = Settings.model_fields["wait_s_max"].default
     for name, number, unit in timeouts:
         assert int(number) * SECONDS[unit] > 2 * held, name
+
+
+def test_the_proxy_passes_on_no_offer_of_another_protocol() -> None:
+    assert re.search(r"^\trequest_header -Upgrade$", CADDYFILE, re.MULTILINE)
