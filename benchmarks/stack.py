@@ -61,9 +61,13 @@ def cluster() -> Iterator[Cluster]:
 def server(base_url: str, **changes: Any) -> Iterator[ServerProcess]:
     """A ready server with a data folder of its own; `changes` are settings."""
     with tempfile.TemporaryDirectory(prefix="openaibatching-bench-") as folder:
-        env = environment(base_url, Path(folder), **{"BATCH_LINGER_S": 3600, "BATCH_POLL_S": 1,
-                                                     "BATCH_SETTLE_S": 60, "TENANT_RATE_MAX": 1_000_000,
-                                                     **changes})  # fmt: skip
+        settings: dict[str, Any] = {
+            "BATCH_LINGER_S": 3600,
+            "BATCH_POLL_S": 1,
+            "BATCH_SETTLE_S": 60,
+            "TENANT_RATE_MAX": 1_000_000,
+        }
+        env = environment(base_url, Path(folder), **{**settings, **changes})
         with server_process(env) as process:
             try:
                 with profile.attached(process.pid):
