@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, bool, str], ...] = (
             "limit_text lines places bulk_lines evidence reasons shapes results refusal replies "
             "metrics openapi openapi_parts openapi_replies openapi_reports receipts ceiling "
             "forecast key_text key_memory words summary charts tales render holder open_calls "
-            "reply_headers view rates estimates purse creations fair_queue"
+            "reply_headers view addresses rates estimates purse creations fair_queue"
         ),
     ),
     (

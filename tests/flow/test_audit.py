@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from openaibatching.cli import main
-from openaibatching.server.audit import ACTIONS, forget
+from openaibatching.server.audit import ACTIONS, ALONE_MAX, forget
 from openaibatching.server.db import Database
 from support.browsing import browser, signed_in
 from support.door import Door
@@ -81,6 +81,28 @@ async def test_each_deed_has_its_line(
     assert (
         await asyncio.to_thread(command, capsys, "audit", "--tenant", "nobody", "--json") == "[]\n"
     )
+
+
+@ONE_KIND
+async def test_what_one_key_does_without_end_becomes_few_lines(
+    quiet: Door, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_URL", quiet.database_url)
+    times = 5 * ALONE_MAX
+    for n in range(times):
+        headers = {"X-Forwarded-For": f"203.0.113.{n}"}  # a caller may claim any
+        assert (await quiet.other.post("/v1/flush", headers=headers)).status_code == 202
+    assert (await quiet.bad.post("/v1/flush")).status_code == 202
+    told = ("audit", "--json", "--action", "flushed", "--tenant")
+    lines = json.loads(await asyncio.to_thread(command, capsys, *told, "other"))
+    assert sum(line["n"] for line in lines) == times
+    assert len(lines) < times - ALONE_MAX
+    grown = [line for line in lines if line["n"] > 1]
+    for line in grown:
+        assert (line["target"], line["request_id"]) == ("0 queued", None)
+    assert any(line["address"] == "several" for line in grown)
+    (alone,) = json.loads(await asyncio.to_thread(command, capsys, *told, "bad"))
+    assert (alone["n"], alone["target"]) == (1, "0 queued"), "others keep lines of their own"
 
 
 @ONE_KIND

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 
 from openaibatching.server import wrong_keys
-from openaibatching.server.wrong_keys import TRIES
+from openaibatching.server.wrong_keys import HELD_OF_ONE_MAX
 from support.door import Door, all_metrics, open_door, refused
 from support.keys import command
 from support.postgres import ONE_KIND, Cluster
@@ -17,35 +19,96 @@ from support.world import http, until
 
 pytestmark = ONE_KIND
 
+BAD = "198.51.100.1"
+Guesses = list[asyncio.Task[httpx2.Response]]
+
+
+@pytest.fixture(scope="module")
+async def holding(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Door]:
+    """A server on which a refusal that is held is held for good."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wrong_keys, "HOLD_S", 100_000.0)
+        async with open_door(cluster, tmp_path_factory.mktemp("wrong")) as door:
+            yield door
+
+
+@pytest.fixture
+async def attacker(holding: Door) -> AsyncIterator[httpx2.AsyncClient]:
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx2.AsyncClient(
+        base_url=holding.service.url, limits=limits, timeout=None, trust_env=False
+    ) as client:
+        yield client
+
+
+async def guess(
+    client: httpx2.AsyncClient, address: str, path: str = "/v1/requests"
+) -> httpx2.Response:
+    """A key that nobody has, from there, through a proxy."""
+    key = secrets.token_hex(16)
+    headers = {"X-Forwarded-For": f"{secrets.randbelow(255)}.0.0.1, {address}"}
+    if path == "/sign-in":
+        headers["Origin"] = str(client.base_url).rstrip("/")
+        return await client.post(path, data={"key": key}, headers=headers)
+    headers["Authorization"] = f"Bearer {key}"
+    return await client.get(path, headers=headers)
+
+
+async def exhaust(client: httpx2.AsyncClient, address: str, path: str) -> Guesses:
+    """Guess until the address has no try left, and no more refusals of it are held; those held."""
+    tasks: Guesses = []
+
+    async def full() -> bool:
+        tasks.append(asyncio.create_task(guess(client, address, path)))
+        done = [task.result() for task in tasks if task.done()]
+        assert {reply.status_code for reply in done} <= {401}
+        return any(reply.headers.get("connection") == "close" for reply in done)
+
+    await until(full)
+    held: Guesses = []
+
+    async def settled() -> bool:
+        held[:] = [task for task in tasks if not task.done()]
+        return len(held) == HELD_OF_ONE_MAX
+
+    await until(settled)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [("/v1/requests", BAD), ("/metrics", "198.51.100.2"), ("/sign-in", "198.51.100.3")],
+)
+async def test_a_wrong_key_is_held_and_a_right_one_from_the_same_address_is_not(
+    holding: Door, attacker: httpx2.AsyncClient, path: str, address: str
+) -> None:
+    held = await exhaust(attacker, address, path)
+    honest = {"X-Forwarded-For": address}
+    assert (await holding.client.get("/v1/requests", headers=honest)).status_code == 200
+    refused(await holding.nobody.get("/v1/requests", headers=honest), 401, "invalid_api_key")
+    refused(await guess(attacker, "2001:db8::" + address[-1]), 401, "invalid_api_key")
+    assert not any(task.done() for task in held)
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+
+
+async def test_one_network_is_one_address(holding: Door, attacker: httpx2.AsyncClient) -> None:
+    held = await exhaust(attacker, "2001:db8:1::1", "/v1/requests")
+    for other in ("2001:db8:1::2", "2001:db8:1::ffff:1"):
+        assert (await guess(attacker, other)).headers["connection"] == "close"
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+
 
 @pytest.fixture
 async def door(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
     folder = tmp_path_factory.mktemp("wrong")
     async with open_door(cluster, folder, batch_linger_s=3600) as door:
         yield door
-
-
-async def test_wrong_keys_are_held_and_a_right_one_is_not(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wrong_keys, "HOLD_S", 3600.0)
-    async with http(door.service, "a-guess") as guesser:
-        for _ in range(TRIES):
-            refused(await guesser.get("/v1/requests"), 401, "invalid_api_key")
-        held = [asyncio.create_task(guesser.get("/v1/requests")) for _ in range(5)]
-
-        async def all_held() -> bool:
-            return door.service._keyring.wrong._held == len(held)
-
-        await until(all_held)
-        for _ in range(20):
-            assert (await door.client.get("/v1/requests")).status_code == 200
-            assert (await door.nobody.get("/v1/requests")).status_code == 401, "that is no guess"
-        assert not [task for task in held if task.done()]
-        monkeypatch.setattr(wrong_keys, "HELD_MAX", len(held))
-        refused(await guesser.get("/v1/requests"), 401, "invalid_api_key")
-        for task in held:
-            task.cancel()
 
 
 async def test_wrong_keys_are_counted_and_written_in_few_lines(

@@ -149,6 +149,12 @@ class InvalidApiKey(Refusal):
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
+class TooManyWrongKeys(InvalidApiKey):
+    """Incorrect API key: present the batch server's key as 'Authorization: Bearer …'."""
+
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+
+
 class InsufficientScope(Refusal):
     """The scope of this API key does not allow this."""
 

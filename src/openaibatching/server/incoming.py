@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import Message
 
-from openaibatching.server import body_text, errors, reply_headers
+from openaibatching.server import addresses, body_text, errors, reply_headers
 from openaibatching.server.audit import Actor
 from openaibatching.server.holder import Holder, Power
 from openaibatching.server.keyring import Keyring
@@ -35,7 +35,6 @@ LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 _PREFERENCES = re.compile(r'(?:[^",]|"[^"]*"|")+')
 _ANY_VALUE = re.compile(r'"?([^"]*)"?')
 _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
-_ADDRESS = re.compile("[0-9a-fA-F.:]{2,45}")
 _SECONDS = re.compile(r'"?([0-9]+(?:\.[0-9]+)?)"?')
 
 
@@ -48,11 +47,11 @@ async def holder(http: HttpRequest, keyring: Keyring) -> Holder:
     if known is not None:
         return known
     scheme, _, key = http.headers.get("authorization", "").partition(" ")
-    found = await keyring.holder(key.strip()) if scheme.lower() == "bearer" and key else None
+    if scheme.lower() != "bearer" or not key:
+        raise errors.InvalidApiKey  # nobody guesses by presenting none
+    found = await keyring.holder(key.strip())
     if found is None:
-        if key:  # nobody guesses by presenting none
-            await keyring.wrong.note(peer(http), reply_headers.of(http.scope))
-        raise errors.InvalidApiKey
+        raise await wrong_key(http, keyring)
     http.scope[_HOLDER] = found
     key_shown(http)
     return found
@@ -64,16 +63,15 @@ def key_shown(http: HttpRequest) -> None:
         tell()
 
 
-def peer(http: HttpRequest) -> str:
-    """The address at the other end of the connection, which may be a proxy's."""
-    return http.client.host if http.client else "unknown"
+async def wrong_key(http: HttpRequest, keyring: Keyring) -> errors.InvalidApiKey:
+    """The refusal of a wrong key, when it may be sent (wrong_keys.py)."""
+    held = await keyring.wrong.note(addresses.of(http.scope), reply_headers.of(http.scope))
+    return errors.InvalidApiKey() if held else errors.TooManyWrongKeys()
 
 
 def actor(http: HttpRequest, holder: Holder) -> Actor:
-    """Who calls, for the audit. What a proxy forwards is a claim: the peer is named beside it."""
-    address, forwarded = peer(http), http.headers.get("x-forwarded-for", "").rpartition(",")[2]
-    if _ADDRESS.fullmatch(forwarded.strip()):
-        address = f"{forwarded.strip()} via {address}"
+    """Who calls, for the audit."""
+    address = addresses.of(http.scope).told
     return Actor(holder.tenant, holder.name, address, reply_headers.of(http.scope))
 
 

@@ -147,5 +147,5 @@ async def flush(door: Door, by: Actor) -> dict[str, Any]:
     async with door.ctx.database.transaction() as conn:
         queued = (await reports.count_requests(conn, View.own(by.tenant))).get("queued", 0)
         await reports.wish_flush(conn, by.tenant)
-        await audit.note(conn, audit.FLUSHED, by, n=queued)
+        await audit.note(conn, audit.FLUSHED, by, f"{queued} queued")
     return {"object": "flush", "requests": queued}

@@ -3,18 +3,19 @@
 An address has some tries; then each 401 is held back for a moment. Only the reply to a wrong key is
 held: a right key from the same address is answered at once. It is not what keeps a key from being
 guessed, which is its length, but it keeps guessing from costing more than it is worth. Memory is
-bounded: so many addresses are remembered and so many replies held, and past that a reply is not.
+bounded: so many addresses are remembered and so many replies held, and past that a reply is not,
+and its connection is closed: each further try costs a handshake.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from cachetools import LRUCache
 
 from openaibatching.server import audit, counted, journal
+from openaibatching.server.addresses import Address
 from openaibatching.server.db import Database
 from openaibatching.server.errors import DatabaseUnavailable
 
@@ -23,7 +24,7 @@ log = journal.get()
 TRIES, TRY_S = 30, 2.0
 """So many tries at once, and one more each time that so many seconds have passed."""
 HOLD_S = 0.5
-HELD_MAX, ADDRESSES_MAX = 500, 10_000
+HELD_MAX, HELD_OF_ONE_MAX, ADDRESSES_MAX = 500, 20, 10_000
 SAY_S = 60.0
 WRITTEN_MAX, OTHERS = 20, "others"
 """Of so many addresses a minute the audit has a line, the most frequent ones; of all others one."""
@@ -36,12 +37,17 @@ class Tries:
         self._spent: LRUCache[str, tuple[float, float]] = LRUCache(ADDRESSES_MAX)
 
     def take(self, address: str, now: float) -> bool:
-        """Take a try; whether there was one."""
-        spent, since = self._spent.get(address, (0.0, now))
+        """Take a try; whether there was one. When all that can be remembered are in use, an address
+        that is not among them has none: else, to have many would be to have tries without end."""
+        unknown = float(TRIES if len(self._spent) >= ADDRESSES_MAX else 0)
+        spent, since = self._spent.get(address, (unknown, now))
         spent = max(0.0, spent - (now - since) / TRY_S)
         left = spent + 1 <= TRIES
         self._spent[address] = (spent + 1 if left else spent, now)
         return left
+
+    def __len__(self) -> int:
+        return len(self._spent)
 
 
 class WrongKeys:
@@ -53,23 +59,28 @@ class WrongKeys:
         self._noted: Counter[str] = Counter()
         self._request_ids: dict[str, str] = {}
         self._woken = asyncio.Event()
-        self._held = 0
+        self._held: Counter[str] = Counter()
 
-    async def note(self, address: str, request_id: str) -> None:
-        """A wrong key came from there. Returns when it may be answered."""
+    async def note(self, address: Address, request_id: str) -> bool:
+        """A wrong key came from there. Returns when it may be answered; false if the connection has
+        to be closed then."""
         counted.WRONG_KEYS.inc()
-        known = address if address in self._noted or len(self._noted) < ADDRESSES_MAX else OTHERS
+        told = address.told
+        known = told if told in self._noted or len(self._noted) < ADDRESSES_MAX else OTHERS
         self._noted[known] += 1
         self._request_ids[known] = request_id
         self._woken.set()
-        now = asyncio.get_running_loop().time()
-        if self._tries.take(network(address), now) or self._held >= HELD_MAX:
-            return
-        self._held += 1
+        network, now = address.network, asyncio.get_running_loop().time()
+        if self._tries.take(network, now):
+            return True
+        if self._held.total() >= HELD_MAX or self._held[network] >= HELD_OF_ONE_MAX:
+            return False
+        self._held[network] += 1
         try:
             await asyncio.sleep(HOLD_S)
         finally:
-            self._held -= 1
+            self._held -= Counter([network])  # and forget it at 0
+        return True
 
     async def run(self) -> None:
         """Log and write what was noted: the first at once, then once a minute, until cancelled."""
@@ -103,14 +114,3 @@ class WrongKeys:
         self._request_ids = {address: ids[address] for address in self._noted}
         if not self._noted:
             self._woken.clear()
-
-
-def network(address: str) -> str:
-    """What shares its tries: an IPv4 address, or the /64 that an IPv6 address is in."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ip_network((parsed, 64), strict=False))
-    return address

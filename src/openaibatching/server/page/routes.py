@@ -19,7 +19,6 @@ from openaibatching.server import (
     incoming,
     journal,
     overview,
-    reply_headers,
     steering,
 )
 from openaibatching.server.audit import Actor
@@ -186,6 +185,7 @@ def _away() -> Response:
 
 async def _sign_in(door: Door, http: HttpRequest) -> Response:
     wrong, back = "", visitor.way_back(http.query_params.get("next", ""))
+    more: dict[str, str] = {}
     if http.method == "POST":
         fields = await visitor.form(http)
         back = visitor.way_back(fields.get("next", ""))
@@ -196,12 +196,14 @@ async def _sign_in(door: Door, http: HttpRequest) -> Response:
             done = await visitor.sign_in(door, http, found, back)
             done.headers.update(HEADERS)
             return done
-        await door.keyring.wrong.note(incoming.peer(http), reply_headers.of(http.scope))
+        if key:
+            more = (await incoming.wrong_key(http, door.keyring)).headers
         wrong = "That is not a key of this server."
     elif await visitor.holder(door, http) is not None:
         return RedirectResponse(back, 303, HEADERS)
     shown = {"tenant": "", "live": False, "title": "Sign in", "wrong": wrong, "next": back}
-    return HTMLResponse(render.page("sign_in.html", **shown), 401 if wrong else 200, HEADERS)
+    html = render.page("sign_in.html", **shown)
+    return HTMLResponse(html, 401 if wrong else 200, {**HEADERS, **more})
 
 
 async def _sign_out(door: Door, http: HttpRequest) -> Response:

@@ -30,6 +30,28 @@ select * from unnest(%(actions)b::text[], %(tenants)b::text[], %(key_names)b::te
                      %(addresses)b::text[], %(request_ids)b::text[], %(targets)b::text[],
                      %(ns)b::bigint[]);
 
+-- name: note_audit
+-- What one key does often becomes one line: the newest of this minute's grows, and tells only what
+-- all that it stands for have in common.
+with crowd as (
+  select max(seq) as seq from (
+    select seq from audit
+     where at > now() - interval '1 minute' and action = %(action)s::text
+       and tenant = %(tenant)s::text and key_name = %(key_name)s::text
+     order by at desc limit %(most)s::int) as latest
+  having count(*) >= %(most)s::int
+), grown as (
+  update audit set n = audit.n + %(n)s::bigint,
+         request_id = case when request_id = %(request_id)s::text then request_id end,
+         target = case when target = %(target)s::text then target else %(several)s::text end,
+         address = case when address = %(address)s::text then address else %(several)s::text end
+    from crowd where audit.seq = crowd.seq returning 1
+)
+insert into audit (action, tenant, key_name, address, request_id, target, n)
+select %(action)s::text, %(tenant)s::text, %(key_name)s::text, %(address)s::text,
+       %(request_id)s::text, %(target)s::text, %(n)s::bigint
+ where not exists (select from grown);
+
 -- name: read_audit
 -- Newest first.
 select at, action, tenant, key_name, address, request_id, target, n from audit
