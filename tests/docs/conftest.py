@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -77,7 +78,7 @@ class Place:
         text = text.replace("BATCH_SERVER_API_KEY=…", f"BATCH_SERVER_API_KEY={self.server.key}")
         # The database that a page has made in this cluster, as the user that it has made.
         made = re.sub(r"//[^/]*/t_\w+", "//batching@/batching", self.database_url)
-        text = text.replace(DATABASE, made)
+        text = text.replace(DATABASE, shlex.quote(made))
         if self.ports:
             text = text.replace("https://localhost:9487", f"https://localhost:{self.ports[-1]}")
         if "batchreq_…" in text:
