@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import openai
 import pytest
 
 from openaibatching import AsyncOpenAIBatching
+from openaibatching.server import callers
 from support.door import Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster
 from support.steps import chat
@@ -93,6 +95,37 @@ async def test_so_many_calls_at_a_time_and_a_held_one_is_a_call(
         for _ in range(5):
             assert (await door.client.get("/v1/nothing")).status_code == 404
             assert (await bulk(door, chat("streamed"), {"no": "model"}))[0][0] == 202
+
+
+async def test_the_bytes_of_one_tenants_bodies_leave_room_for_those_of_others(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "TENANT_BYTES_MAX", 1_000_000)
+    large = json.dumps(chat("x" * 600_000)).encode()
+    headers = {"Content-Type": "application/json"}
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield large[:-10]
+        begun.set()
+        await go_on.wait()
+        yield large[-10:]
+
+    async with open_door(cluster, tmp_path, **LONG) as door:
+        first = asyncio.create_task(door.client.post(CHAT, content=slowly(), headers=headers))
+        await begun.wait()
+
+        async def full() -> httpx2.Response | None:
+            other = json.dumps(chat("y" * 600_000)).encode()
+            reply = await door.client.post(CHAT, content=other, headers=headers)
+            return reply if reply.status_code == 429 else None
+
+        limited(await until(full))
+        assert (await door.client.post(CHAT, json=chat("small"))).status_code == 202
+        assert (await door.other.post(CHAT, content=large, headers=headers)).status_code == 202
+        go_on.set()
+        assert (await first).status_code == 202
+        assert (await door.client.post(CHAT, content=large, headers=headers)).status_code == 202
 
 
 async def test_so_many_requests_are_queued_and_what_is_stored_already_passes(

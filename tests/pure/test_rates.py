@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.callers import Callers
+from openaibatching.server.callers import BYTES_MAX, TENANT_BYTES_MAX, Callers
 from openaibatching.server.config import Settings
 from openaibatching.server.errors import ConfigError, RateLimited
 from openaibatching.server.rates import PAUSE_S_MAX, Rate
@@ -75,6 +75,26 @@ def test_only_calls_that_are_under_way_count_at_a_time() -> None:
     door.enter(first, "one")
     with pytest.raises(RateLimited):
         door.enter({}, "one")
+
+
+def test_bytes_are_held_until_they_are_stored_and_one_body_always_fits() -> None:
+    door, scopes = callers(), [dict[str, object]() for _ in range(4)]
+    for scope, tenant in zip(scopes, ("one", "one", "two", "three"), strict=True):
+        door.enter(scope, tenant)
+    door.hold(scopes[0], TENANT_BYTES_MAX + 1)
+    with pytest.raises(RateLimited):
+        door.hold(scopes[1], 1)
+    door.hold(scopes[0], 1)
+    door.hold(scopes[2], BYTES_MAX - TENANT_BYTES_MAX - 2)
+    with pytest.raises(RateLimited):
+        door.hold(scopes[3], 1)
+    for _ in range(2):
+        door.let_go(scopes[0])
+    door.hold(scopes[1], TENANT_BYTES_MAX)
+    door.leave(scopes[1])
+    door.leave(scopes[2])
+    door.hold(scopes[3], 1)
+    door.hold({}, BYTES_MAX)  # of nobody who was let in: bounded elsewhere
 
 
 def test_a_limit_is_a_number_or_names_with_numbers_or_both() -> None:

@@ -68,7 +68,8 @@ async def call(door: Door, http: HttpRequest) -> Response:
 async def _accept(door: Door, http: HttpRequest) -> Request:
     # A function of its own, so that a call that waits does not keep its body in memory.
     tenant = await incoming.tenant(http, door.keyring)
-    body = await incoming.read_json(http, door.ctx.settings.request_bytes_max)
+    hold = partial(door.callers.hold, http.scope)
+    body = await incoming.read_json(http, door.ctx.settings.request_bytes_max, hold)
     read = partial(
         read_call,
         door.ctx.settings,
@@ -82,7 +83,9 @@ async def _accept(door: Door, http: HttpRequest) -> Request:
     understood = await asyncio.to_thread(read) if len(body) > BODY_BYTES_INLINE else read()
     if (traceparent := door.traceparent(http)) is not None:
         understood = replace(understood, traceparent=traceparent)
-    return await door.accept(understood)
+    request = await door.accept(understood)
+    door.callers.let_go(http.scope)
+    return request
 
 
 async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:

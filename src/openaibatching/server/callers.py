@@ -16,7 +16,10 @@ from openaibatching.server.rates import Rate
 
 FULL_S = 2
 """After how long a call shall come again that finds too many of its tenant's."""
+BYTES_MAX, TENANT_BYTES_MAX = 536_870_912, 268_435_456
+"""Bytes of bodies that are read and not stored yet, of all tenants and of one."""
 _ENTERED = "openaibatching.entered"
+_HELD = "openaibatching.held"
 
 
 class Callers:
@@ -29,6 +32,8 @@ class Callers:
         self._clock = clock
         self._rates: dict[str, Rate] = {}
         self._at_a_time: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
+        self._bytes_of_all = 0
 
     def enter(self, scope: Scope, tenant: str) -> None:
         """Let the call in. Raises RateLimited. A call enters once, however often it is asked."""
@@ -54,8 +59,39 @@ class Callers:
         """How many calls of the tenant have no reply yet."""
         return self._at_a_time.get(tenant, 0)
 
+    def hold(self, scope: Scope, size: int) -> None:
+        """So many more bytes of the call's body are in memory. Raises RateLimited.
+
+        One body alone always fits, so that every call passes at some time.
+        """
+        tenant = scope.get(_ENTERED)
+        if tenant is None:
+            return
+        held = scope.get(_HELD, 0)
+        others = self._bytes.get(tenant, 0) - held, self._bytes_of_all - held
+        if (others[0] and others[0] + held + size > TENANT_BYTES_MAX) or (
+            others[1] and others[1] + held + size > BYTES_MAX
+        ):
+            raise RateLimited(
+                "Too many bytes of calls are under way at this server.", retry_after_s=FULL_S
+            )
+        scope[_HELD] = held + size
+        self._bytes[tenant] = self._bytes.get(tenant, 0) + size
+        self._bytes_of_all += size
+
+    def let_go(self, scope: Scope) -> None:
+        """The call's body is stored, or refused."""
+        held = scope.pop(_HELD, 0)
+        if held:
+            tenant = scope[_ENTERED]
+            self._bytes_of_all -= held
+            self._bytes[tenant] -= held
+            if not self._bytes[tenant]:
+                del self._bytes[tenant]
+
     def leave(self, scope: Scope) -> None:
         """The call has got its reply, if it was let in."""
+        self.let_go(scope)
         tenant = scope.pop(_ENTERED, None)
         if tenant is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect
@@ -22,6 +22,8 @@ BODY_IDLE_S = 30.0
 long in all."""
 STRANGER_BODY_S = 10.0
 """How long a body may take in all whose caller has shown no key."""
+HELD_BYTES_MIN = 65_536
+"""Smaller bodies are not counted: there are never enough of them to fill the memory."""
 DRAIN_BYTES_MAX = 64 * 1024 * 1024
 """How much of a refused body is still read, so that its sender gets to read the refusal."""
 ARRIVED = "openaibatching.arrived"
@@ -181,13 +183,15 @@ async def check_media(http: HttpRequest, *taken: str) -> None:
     raise refusal
 
 
-async def read_json(http: HttpRequest, most: int) -> bytes:
+async def read_json(
+    http: HttpRequest, most: int, hold: Callable[[int], None] | None = None
+) -> bytes:
     """The JSON of a call, without a byte order mark; not parsed yet.
 
     Raises as `check_media`, `read_body` and `body_text.utf8` do.
     """
     await check_media(http, "application/json")
-    return body_text.utf8(await read_body(http, most))
+    return body_text.utf8(await read_body(http, most, hold))
 
 
 async def text_chunks(http: HttpRequest) -> AsyncIterator[bytes]:
@@ -235,9 +239,12 @@ async def _receive(http: HttpRequest) -> Message:
         raise errors.RequestTimeout from None
 
 
-async def read_body(http: HttpRequest, most: int) -> bytes:
+async def read_body(
+    http: HttpRequest, most: int, hold: Callable[[int], None] | None = None
+) -> bytes:
     """The whole body, of at most `most` bytes.
 
+    `hold` is told how many bytes of a body above HELD_BYTES_MIN have come, and may refuse them.
     Raises RequestTooLarge, by Content-Length before anything is read or else as soon as
     too much has come; RequestTimeout; or ClientDisconnect when it is cut off.
     """
@@ -247,14 +254,23 @@ async def read_body(http: HttpRequest, most: int) -> bytes:
         raise _too_large(most)
     parts: list[bytes] = []
     size = 0
+    refusal: errors.Refusal | None = None
     async for chunk in chunks(http):
         size += len(chunk)
-        if size <= most:
+        if hold is not None and refusal is None and HELD_BYTES_MIN < size <= most:
+            try:
+                hold(len(chunk) if parts and size - len(chunk) > HELD_BYTES_MIN else size)
+            except errors.Refusal as error:  # told when the body has come to its end
+                refusal = error
+                parts.clear()
+        if size <= most and refusal is None:
             parts.append(chunk)
         elif size > most + DRAIN_BYTES_MAX:  # as in `drain`
             break
     if size > most:
         raise _too_large(most)
+    if refusal is not None:
+        raise refusal
     return b"".join(parts)
 
 
