@@ -112,18 +112,17 @@ async def test_a_flush_is_limited_to_half_of_the_share(
 async def test_a_poisoned_line_costs_the_creations_of_its_own_tenant(
     ctx: Context, clock: Clock, rows: Rows
 ) -> None:
-    await put(ctx, *(chat(f"bad {n}") for n in range(15)), tenant="bad")
-    await put(ctx, chat("[[simulate:poison]]"), tenant="bad")
-    others = [
-        (await put(ctx, chat(f"good {n}"), tenant=tenant))[0]
-        for n in range(8)
-        for tenant in ("good", "fine")
-    ]
+    others = []
+    for n in range(8):  # so that each half of the file has lines of all three
+        text = "[[simulate:poison]]" if n == 4 else f"bad {n}"
+        await put(ctx, chat(text), chat(f"bad too {n}"), tenant="bad")
+        for tenant in ("good", "fine"):
+            others += await put(ctx, chat(f"good {n}"), tenant=tenant)
     await drive(ctx, clock)
     assert {said(request)[:8] for request in await look(ctx, others)} == {"You said"}
     rows_ = rows.execute("select tenant, count(*) from share group by tenant").fetchall()
     batches: dict[str, int] = dict(rows_)
-    assert batches["bad"] >= 8
+    assert batches["bad"] >= 7
     assert max(batches["good"], batches["fine"]) <= 3
 
 
