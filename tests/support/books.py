@@ -52,7 +52,9 @@ WRONG = {
         "select what, state, sum(n) from ("
         " select what, state, n from tally"
         " union all select 'request', state, -1 from request"
-        " union all select 'batch', state, -1 from batch) as t"
+        " union all select 'batch', state, -1 from batch"
+        " union all select 'own_batch', state, -1 from share join batch on batch.id = batch_id"
+        ") as t"
         " group by what, state having sum(n) <> 0"
     ),
 }
