@@ -31,6 +31,8 @@ ARRIVED = "openaibatching.arrived"
 KNOWN = "openaibatching.known"
 """In the scope of a call: what to call when its caller has shown a key (connections.py)."""
 _HOLDER = "openaibatching.holder"
+_READ = "openaibatching.read"
+"""In the scope: whether the body has been read to its end, behind which nothing comes."""
 
 LIST_LIMIT, LIST_LIMIT_MAX = 20, 100
 
@@ -226,6 +228,7 @@ async def chunks(http: HttpRequest) -> AsyncIterator[bytes]:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         more = message.get("more_body", False)
+        http.scope[_READ] = not more
         yield message.get("body", b"")
 
 
@@ -314,6 +317,8 @@ async def drain(http: HttpRequest) -> None:
     A client that is still sending does not read: closing on it now would show it a broken
     connection in place of the refusal.
     """
+    if http.scope.get(_READ):
+        return
     size = 0
     try:
         async with asyncio.timeout(BODY_IDLE_S if _HOLDER in http.scope else STRANGER_BODY_S):
