@@ -124,23 +124,25 @@ def refused(response: httpx2.Response, status: int, code: str, param: str | None
     return error["message"]
 
 
-METRICS_KEY = "ob_" + "m" * 43
-
-
-async def all_metrics(door: Door) -> str:
-    """The metrics of the server and of all tenants, which no key of a tenant reads."""
+async def as_scope(door: Door, scope: str, path: str) -> httpx2.Response:
+    """What a key of this scope, of the tenant `operators`, reads at `path`."""
+    key = "ob_" + scope[0] * 43
     with psycopg.connect(door.database_url, autocommit=True) as conn:
         conn.execute("set search_path = openaibatching")
         conn.execute(
             "insert into api_key (tenant, name, scope, hint, digest)"
-            " values ('default', 'prometheus', 'metrics', '', %s) on conflict do nothing",
-            [hashlib.sha256(METRICS_KEY.encode()).digest()],
+            " values ('operators', %s, %s, '', %s) on conflict do nothing",
+            [scope, scope, hashlib.sha256(key.encode()).digest()],
         )
 
-    async def look() -> str | None:
-        reply = await door.nobody.get(
-            "/metrics", headers={"Authorization": f"Bearer {METRICS_KEY}"}
-        )
-        return reply.text if reply.status_code == 200 else None
+    async def look() -> httpx2.Response | None:
+        reply = await door.nobody.get(path, headers={"Authorization": f"Bearer {key}"})
+        return reply if reply.status_code == 200 else None
 
-    return str(await until(look))
+    found: httpx2.Response = await until(look)
+    return found
+
+
+async def all_metrics(door: Door) -> str:
+    """The metrics of the server and of all tenants, which no key of a tenant reads."""
+    return (await as_scope(door, "metrics", "/metrics")).text
