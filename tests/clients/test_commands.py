@@ -9,6 +9,7 @@ import pytest
 
 from clients.real_server import BatchServer
 from openaibatching.cli import main
+from support.deadline import until
 
 REFUSED = "[[simulate:status=400]]"
 Rows = list[dict[str, str]]
@@ -287,6 +288,7 @@ def test_status_says_what_is_under_way_what_failed_and_what_it_cost(
 ) -> None:
     *_, refused = ask(batch_server, "fine", REFUSED)
     batch_server.finish()
+    until(lambda: tables(commands("status"))["batches"] == [])
     batch_server.clock.stop()
     ask(batch_server, "under way", model="gpt-4o-mini")
     page = tables(commands("status"))

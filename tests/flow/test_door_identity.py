@@ -65,7 +65,7 @@ async def test_another_endpoint_or_tenant_is_another_request(quiet: Door) -> Non
 async def test_the_host_header_has_no_part_in_it(quiet: Door) -> None:
     body = {"model": "m", "input": "host"}
     plain = await id_of(quiet, body)
-    for host in ("a/b", "[", "evil.example?x=", "a#b"):
+    for host in ("evil.example", "[::1]:9", "a%41", ""):
         assert await id_of(quiet, body, Host=host) == plain
 
 

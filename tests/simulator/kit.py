@@ -2,8 +2,7 @@
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,18 +10,9 @@ from openai import DefaultHttpxClient, OpenAI
 from openai.types import Batch, FileObject
 
 from openaibatching.simulator import Simulator, running
-from support.deadline import DEADLINE_S
 
 CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 Line = dict[str, Any] | bytes
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return once it is true, asked again and again: what another thread does."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @dataclass

@@ -7,7 +7,8 @@ import openai
 import pytest
 
 from openaibatching.simulator import Faults
-from simulator.kit import CHAT, World, said, until, world
+from simulator.kit import CHAT, World, said, world
+from support.deadline import until
 
 
 def create(w: World, file_id: str) -> str:

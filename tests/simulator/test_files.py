@@ -5,7 +5,8 @@ import openai
 import pytest
 
 from openaibatching.simulator import Limits
-from simulator.kit import chat, line, said, until, world
+from simulator.kit import chat, line, said, world
+from support.deadline import until
 
 
 def test_an_uploaded_file_has_the_shape_openai_was_seen_to_give() -> None:
