@@ -168,14 +168,23 @@ def an_open_folder(path: Path) -> None:
     path.chmod(0o755)
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Among the temporary files of the system: pytest's own are too long for a socket's path."""
+    with tempfile.TemporaryDirectory(prefix="ob-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(
     "put", [their_folder, a_link_to_their_folder, a_link_to_our_folder, an_open_folder]
 )
 def test_a_folder_for_the_socket_that_is_not_ours_alone_is_not_used(
-    put: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    put: Callable[[Path], None],
+    tmp_path: Path,
+    short_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+    temporary = short_folder
     temporary.chmod(0o1777)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     folder = tmp_path / LONG
