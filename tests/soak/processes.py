@@ -30,6 +30,7 @@ PAUSE_SHARE = 0.1
 REAL_TIMES = {
     "late_s": 0.5, "polls_blackout_s": 2.0, "stuck_cancelling_s": 2.0, "late_file_ids_s": 1.0,
     "line_500": 0.02, "line_429": 0.02, "request_timeout_line": 0.02, "image_timeout_line": 0.02,
+    "status_zero_line": 0.02, "empty_body_line": 0.02,
 }  # fmt: skip
 """A pause grows tenfold with each attempt: five passing failures of a line in a row are seldom, but
 would take half an hour, and here an hour is one."""
