@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,9 +24,9 @@ from typing import Any
 from attack.greedy import GREEDY
 from attack.strangers import STRANGERS, Attack
 from attack.target import Target
-from clients.served import certified
 from openaibatching.server.db import migrate
 from openaibatching.simulator import Simulator, running
+from support.certificates import certified, trusting
 from support.postgres import running_cluster
 from support.process import ServerProcess, environment
 
@@ -57,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
             OPENAI_WEBHOOK_SECRET="whsec_c2VjcmV0LXNlY3JldA",
             BATCH_SERVER_API_KEY=f"honest={HONEST},greedy={GREEDY_KEY}", **files,
         )  # fmt: skip
-        tls = ssl.create_default_context(cafile=ca)
+        tls = trusting(folder)
         server = ServerProcess(env, tls=tls)
         stack.callback(server.kill)
         server.wait_ready()

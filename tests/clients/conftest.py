@@ -13,6 +13,7 @@ from clients.real_server import BatchServer, Running, real_server
 from clients.scripted_server import ScriptedServer
 from clients.serving import serving
 from openaibatching import AsyncOpenAIBatching, OpenAIBatching
+from openaibatching.client import asynchronous, sync
 from support.postgres import Cluster, running_cluster
 from support.world import TLS
 
@@ -104,3 +105,16 @@ def foreign(scripted: ScriptedServer) -> Iterator[OpenAIBatching]:
         max_retries=0,
     ) as client:
         yield client
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses the clients made, which take no time here."""
+    made: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        made.append(seconds)
+
+    monkeypatch.setattr(sync, "sleep", made.append)
+    monkeypatch.setattr(asynchronous, "sleep", pause)
+    return made

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import trustme
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -27,6 +26,7 @@ from starlette.routing import Route
 from clients.real_server import BatchServer, Running, real_server
 from clients.serving import serving
 from openaibatching.server.errors import ConfigError
+from support.certificates import certified
 from support.postgres import running_cluster
 
 TENANTS, PORT, LONG_S = 400, 9487, 3600.0
@@ -52,18 +52,6 @@ def control(keys: Iterator[str], prompt: Running, tls: Running) -> Starlette:
 
     endpoints = (tenant, finish, rest, run)
     return Starlette(routes=[Route(f"/{e.__name__}", e, methods=["POST"]) for e in endpoints])
-
-
-def certified(folder: Path) -> dict[str, Path]:
-    """The settings of a server with TLS; who trusts `ca.pem` in the folder trusts it."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
-    files = {"ssl_certfile": folder / "server.pem", "ssl_keyfile": folder / "key.pem"}
-    for pem in certificate.cert_chain_pems:
-        pem.write_to_path(str(files["ssl_certfile"]), append=True)
-    certificate.private_key_pem.write_to_path(str(files["ssl_keyfile"]))
-    return files
 
 
 def main() -> None:

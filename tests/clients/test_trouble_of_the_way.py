@@ -16,26 +16,13 @@ import pytest
 from clients.real_server import BatchServer
 from clients.scripted_server import ScriptedServer
 from openaibatching import AsyncOpenAIBatching, OpenAIBatching
-from openaibatching.client import asynchronous, sync
+from openaibatching.client import sync
 from openaibatching.client.patience import PAUSE_S_MAX, REMEMBERED_S, Way
 from openaibatching.client.together_sync import Together
 from support.balancer import CUT, HALF, HTML_502, HTML_504, RESET, Balancer
 
 DONE = {"id": "r", "object": "response", "output": [], "status": "completed", "has_completed": True}
 REFUSED = {"error": {"message": "no", "type": "t", "param": None, "code": "c"}}
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses the clients made, which take no time here."""
-    made: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        made.append(seconds)
-
-    monkeypatch.setattr(sync, "sleep", made.append)
-    monkeypatch.setattr(asynchronous, "sleep", pause)
-    return made
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from openai import Timeout
 from clients.real_server import BatchServer
 from clients.scripted_server import ScriptedServer
 from openaibatching import AsyncOpenAIBatching, OpenAIBatching, Response
-from openaibatching.client import asynchronous, sync
 from openaibatching.client.waiting import DEFAULT_PAUSE_S, Hold
 
 PENDING: dict[str, Any] = {
@@ -27,19 +26,6 @@ DONE = PENDING | {
     "has_completed": True,
     "batching": PENDING["batching"] | {"status": "completed"},
 }
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses the clients made, which take no time here."""
-    made: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        made.append(seconds)
-
-    monkeypatch.setattr(sync, "sleep", made.append)
-    monkeypatch.setattr(asynchronous, "sleep", pause)
-    return made
 
 
 @pytest.fixture

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
 import psycopg
 import pytest
-import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from openaibatching.server.model import BATCH_STATES, REQUEST_STATES
 from openaibatching.server.service import listen
+from support.certificates import certified, trusting
 from support.door import WAIT, Door, open_door, refused
 from support.postgres import Cluster
 from support.world import http, settings_for, until
@@ -126,25 +125,16 @@ async def test_a_reply_is_sent_at_once_whatever_the_loop(tmp_path: Path) -> None
 
 
 @pytest.fixture
-async def secure(cluster: Cluster, tmp_path: Path) -> AsyncIterator[tuple[Door, trustme.CA]]:
-    """A server that speaks https, and the authority that vouches for it."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    certfile, keyfile = tmp_path / "cert.pem", tmp_path / "key.pem"
-    async with open_door(cluster, tmp_path, ssl_certfile=certfile, ssl_keyfile=keyfile) as door:
-        yield door, authority
+async def secure(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Door]:
+    """A server that speaks https, by the word of `ca.pem` in the test's folder."""
+    async with open_door(cluster, tmp_path, **certified(tmp_path)) as door:
+        yield door
 
 
-async def test_with_a_certificate_the_port_speaks_https_only(
-    secure: tuple[Door, trustme.CA],
-) -> None:
-    door, authority = secure
+async def test_with_a_certificate_the_port_speaks_https_only(secure: Door, tmp_path: Path) -> None:
+    door = secure
     assert door.service.url.startswith("https://127.0.0.1:")
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    async with http(door.service, verify=trusting) as client:
+    async with http(door.service, verify=trusting(tmp_path)) as client:
         reply = await client.post("/v1/responses", json=HELLO, headers=WAIT)
         assert reply.status_code == 200
         assert reply.json()["has_completed"] is True

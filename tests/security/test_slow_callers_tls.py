@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from pathlib import Path
 
 import pytest
-import trustme
 
 from openaibatching.server import connections
+from support.certificates import certified, trusting
 from support.door import open_door
 from support.postgres import ONE_KIND, Cluster
 from support.wire import Wire
@@ -25,18 +24,11 @@ async def test_slow_and_endless_callers_are_refused_behind_tls_too(
     for name in ("HEAD_S", "UNREAD_S", "LINGER_S"):
         monkeypatch.setattr(connections, name, 0.3)
     monkeypatch.setattr(connections, "LOOK_S", 0.05)
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certfile, keyfile = tmp_path / "cert.pem", tmp_path / "key.pem"
-    certificate.cert_chain_pems[0].write_to_path(certfile)
-    certificate.private_key_pem.write_to_path(keyfile)
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(trusting)
-    async with open_door(cluster, tmp_path, ssl_certfile=certfile, ssl_keyfile=keyfile) as door:
+    async with open_door(cluster, tmp_path, **certified(tmp_path)) as door:
         port = int(door.service.url.rpartition(":")[2])
 
         async def wire(first: bytes) -> Wire:
-            one = Wire(*await asyncio.open_connection("127.0.0.1", port, ssl=trusting))
+            one = Wire(*await asyncio.open_connection("127.0.0.1", port, ssl=trusting(tmp_path)))
             await one.send(first)
             return one
 
@@ -52,6 +44,6 @@ async def test_slow_and_endless_callers_are_refused_behind_tls_too(
             one = await wire(first)
             assert (await one.rest()).startswith(b"HTTP/1.1 " + status)
             one.abort()
-        async with http(door.service, verify=trusting) as client:
+        async with http(door.service, verify=trusting(tmp_path)) as client:
             assert (await client.get("/health")).status_code == 200
         unread.abort()

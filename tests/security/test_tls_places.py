@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import trustme
 
 from openaibatching.server import connections, hello
+from support.certificates import certified, trusting
 from support.deadline import DEADLINE_S
 from support.door import Door, open_door
 from support.postgres import ONE_KIND, Cluster
@@ -50,15 +50,8 @@ async def tls(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Tls]:
     monkeypatch.setattr(connections, "CONNECTIONS_MAX", MOST)
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certfile, keyfile = tmp_path / "cert.pem", tmp_path / "key.pem"
-    certificate.cert_chain_pems[0].write_to_path(certfile)
-    certificate.private_key_pem.write_to_path(keyfile)
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(trusting)
-    async with open_door(cluster, tmp_path, ssl_certfile=certfile, ssl_keyfile=keyfile) as door:
-        yield Tls(door, trusting)
+    async with open_door(cluster, tmp_path, **certified(tmp_path)) as door:
+        yield Tls(door, trusting(tmp_path))
 
 
 async def test_connections_without_a_hello_keep_nobody_out(tls: Tls) -> None:
