@@ -30,10 +30,10 @@ PAUSE_SHARE = 0.1
 REAL_TIMES = {
     "late_s": 0.5, "polls_blackout_s": 2.0, "stuck_cancelling_s": 2.0, "late_file_ids_s": 1.0,
     "line_500": 0.02, "line_429": 0.02, "request_timeout_line": 0.02, "image_timeout_line": 0.02,
-    "status_zero_line": 0.02, "empty_body_line": 0.02,
+    "status_zero_line": 0.02, "empty_body_line": 0.02, "expire": 0.05,
 }  # fmt: skip
-"""A pause grows tenfold with each attempt: five passing failures of a line in a row are seldom, but
-would take half an hour, and here an hour is one."""
+"""A pause grows tenfold with each attempt: five passing failures of a request in a row are seldom,
+but would take half an hour, and here an hour is one."""
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
@@ -161,14 +161,18 @@ def _open(conn: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def _troubles(conn: psycopg.Connection[Any]) -> list[Any]:
-    """Why the batches that are open do not get on, when each goes on, and what holds the models."""
+    """What is open, why it does not get on, in how many seconds it does; what holds models."""
     batches = conn.execute(
         "select state, upstream_status, requests, tries, downloads, trouble,"
         "       extract(epoch from next_at - now())::int from openaibatching.batch"
         " where state <> 'closed'"
     ).fetchall()
-    queue = conn.execute("select * from openaibatching.model_limit").fetchall()
-    return [*batches, *queue]
+    requests = conn.execute(
+        "select state, attempts, status_code, extract(epoch from queued_at - now())::int"
+        "  from openaibatching.request where finished_at is null limit 5"
+    ).fetchall()
+    limits = conn.execute("select * from openaibatching.model_limit").fetchall()
+    return [*batches, *requests, *limits]
 
 
 def _answers(
