@@ -15,7 +15,7 @@ from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
 
 TIMES_WHAT_IS_LEFT = 4
 FLUSHED_SHARE = 0.5
-"""Of what a tenant may use, what may go into batches that did not wait for company."""
+"""Of what a tenant may use, what may go into batches that did not wait for more requests."""
 IN_HAND_MAX = 16
 """Batches of a tenant that wait for their upload or creation. More are not made yet, because those
 of other tenants would wait behind them."""
@@ -70,5 +70,5 @@ class Creations:
 
     @property
     def unhurried(self) -> list[str]:
-        """The tenants whose requests wait for company, whatever they wish."""
+        """The tenants whose requests wait for others, whatever they wish."""
         return sorted(tenant for tenant in self.used if not self.may(tenant, FLUSHED_SHARE))

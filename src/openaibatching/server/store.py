@@ -164,7 +164,7 @@ async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
 class Group:
     """An (endpoint, model) with queued requests, and whose they are.
 
-    `queued_at` is that of the oldest one; `flushed`: it shall not wait for company; `lone_at`:
+    `queued_at` is that of the oldest one; `flushed`: it shall not wait for others; `lone_at`:
     since when a request of the model may go that has to go alone; `probing`: one request is tried
     at a time. What is estimated of it counts `token_factor` times towards `token_limit`.
     """
