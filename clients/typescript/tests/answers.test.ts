@@ -149,3 +149,25 @@ for (const [file, url] of [
     assert.deepEqual(body, { model: "m", prompt: "p", n: 2, images, mask: reference });
   });
 }
+
+test("a line that is refused for a tenant's limit may be sent again, and for a budget not", async () => {
+  const { answer } = await import(
+    new URL("./reading.js", import.meta.resolve("@miko/openaibatching")).href
+  );
+  const reply = new Response(null, { headers: { "retry-after": "7" } });
+  const headers = (code: string): Headers => {
+    const error = { message: "no", type: "t", param: null, code };
+    const line = {
+      id: null,
+      custom_id: "0",
+      response: { status_code: 429, request_id: "r", body: { error } },
+      error: null,
+    };
+    return answer(new TextEncoder().encode(JSON.stringify(line)), reply).response.headers;
+  };
+  for (const code of ["rate_limited", "too_many_models"]) {
+    assert.equal(headers(code).get("x-should-retry"), null);
+    assert.equal(headers(code).get("retry-after"), "7");
+  }
+  assert.equal(headers("budget_exceeded").get("x-should-retry"), "false");
+});
