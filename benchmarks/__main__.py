@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import load, peers, profile
 from benchmarks.figure import HEADER, Row, Sizes
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded import EmbeddedPostgres
 
 FIGURES = ("door", "bulk", "whole", "banking", "growth", "memory", "forecast")
 KEPT = Path(__file__).parents[1] / "build" / "bench"

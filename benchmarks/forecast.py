@@ -21,10 +21,11 @@ from pathlib import Path
 
 from benchmarks import stack
 from benchmarks.figure import Row, Sizes, check
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database, migrate
-from openaibatching.server.forecaster import Forecaster
-from openaibatching.server.upstream import Upstream
+from openaibatching.server.database.migrations import migrate
+from openaibatching.server.database.pool import Database
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.providers.openai.client import Upstream
+from openaibatching.server.reporting.forecaster import Forecaster
 from openaibatching.simulator import Simulator, running
 from support.steps import STEPS, chat, put
 from support.world import settings_for

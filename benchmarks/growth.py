@@ -18,16 +18,17 @@ from pydantic import SecretStr
 from benchmarks import history, load, stack
 from benchmarks.door import stored_requests
 from benchmarks.figure import Row, Sizes, check
-from openaibatching.server import store
-from openaibatching.server.accept import Acceptor
-from openaibatching.server.call import read_call
-from openaibatching.server.config import Settings
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database, migrate
-from openaibatching.server.endpoints import RESPONSES
-from openaibatching.server.form import form_one
-from openaibatching.server.upstream import Upstream
-from openaibatching.server.worker import FORGET_AT_ONCE
+from openaibatching.server.config.settings import Settings
+from openaibatching.server.database.migrations import migrate
+from openaibatching.server.database.pool import Database
+from openaibatching.server.domain.endpoints import RESPONSES
+from openaibatching.server.pipeline import store
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.worker import FORGET_AT_ONCE
+from openaibatching.server.providers.openai.client import Upstream
+from openaibatching.server.requests.group_commit import Acceptor
+from openaibatching.server.requests.parse import read_call
 from support.postgres import Cluster
 
 FEW = 10_000

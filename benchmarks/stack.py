@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 import psutil
 
 from benchmarks import profile
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded import EmbeddedPostgres
 from support.deadline import DEADLINE_S
 from support.postgres import Cluster
 from support.process import ServerProcess, environment, free_port, server_process

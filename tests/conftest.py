@@ -10,11 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from openaibatching.server.config import Settings
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database, migrate
-from openaibatching.server.service import Service
-from openaibatching.server.upstream import Upstream
+from openaibatching.server.app import Service
+from openaibatching.server.config.settings import Settings
+from openaibatching.server.database.migrations import migrate
+from openaibatching.server.database.pool import Database
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.providers.openai.client import Upstream
 from openaibatching.simulator import Simulator, running
 from support.postgres import KINDS, Cluster, running_cluster, system_binaries
 from support.world import Clock, running_service, settings_for

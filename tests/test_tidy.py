@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import os
 import re
 import statistics
@@ -13,61 +14,28 @@ from importlib.metadata import packages_distributions
 import psycopg
 import pytest
 
-from openaibatching import cli
-from openaibatching.client import bulk
-from openaibatching.run import input_lines
-from openaibatching.server import db, errors, metrics, model, reasons
-from openaibatching.server.config import Settings
-from openaibatching.server.endpoints import BY_PATH, ENDPOINTS
+from openaibatching.cli import main
+from openaibatching.cli.run import input_lines
+from openaibatching.client import coalescing
+from openaibatching.server import errors
+from openaibatching.server.config.settings import Settings
+from openaibatching.server.database import statements
+from openaibatching.server.domain import states
+from openaibatching.server.domain.endpoints import BY_PATH, ENDPOINTS
+from openaibatching.server.providers.openai import reasons
+from openaibatching.server.reporting import metrics
 from support import source
 from support.source import PACKAGE, ROOT, SERVER
 
-# What may import what: a module may import those of the layers above its own, and of its own
-# layer where `mixed` says so. A new file of the server has to be given a place here.
-LAYERS: tuple[tuple[str, bool, str], ...] = (
-    (
-        "words",
-        True,
-        "errors endpoints model modes config journal counted sparing postgres_url tenant_limits",
-    ),
-    (
-        "decisions without I/O",
-        True,
-        (
-            "body_text structure canonical schemas usage prices call tokens image_tokens lone "
-            "limit_text lines places bulk_lines evidence reasons shapes results refusal replies "
-            "metrics openapi openapi_parts openapi_replies openapi_reports receipts ceiling "
-            "forecast key_text key_memory words summary charts tales render holder open_calls "
-            "reply_headers view addresses rates estimates purse creations fair_queue"
-        ),
-    ),
-    (
-        "the rim: the database and OpenAI",
-        True,
-        (
-            "turns db requirements store cancels model_limits money reports keys audit rows "
-            "embedded embedded_programs embedded_sockets readiness upstream tracing queues "
-        ),
-    ),
-    ("what was read, in words", False, "situation"),
-    ("what a step is given", True, "context doubles settle token_limits previous"),
-    (
-        "the flow: no step imports another",
-        False,
-        "accept form submit watch refused collect cleanup deliver",
-    ),
-    (
-        "who calls the flow",
-        True,
-        (
-            "worker wrong_keys keyring sessions incoming forecaster budget totals model_list "
-            "answers_read door roll bulk_out bulk overview api_reports api_models api_public "
-            "api framing hello connections callers quotas "
-            "steering visitor looks routes calling_off"
-        ),
-    ),
-    ("put together", True, "service renewal own_key"),
-)
+# The rooms of the server, left to right: a room imports only rooms to its left. What a room is for
+# stands in its `__init__.py`.
+ROOMS = (
+    "errors", "domain", "config", "telemetry", "database", "auth", "billing", "providers",
+    "requests", "pipeline", "reporting", "api", "dashboard", "renewal", "app",
+)  # fmt: skip
+
+# The steps of a batch. None imports another: the database is their only channel.
+STEPS = ("form", "submit", "watch", "refused", "collect", "cleanup")
 
 # What server and commands share; needs nothing of either.
 SHARED = {"openaibatching.secret_file", "openaibatching.surroundings", "openaibatching.terminal"}
@@ -121,13 +89,15 @@ NO_FLAGS = {"OPENAI_API_KEY", "OPENAI_WEBHOOK_SECRET", "BATCH_SERVER_API_KEY", "
 
 # The only statements outside sql/: those that look at the schema before it is there, and the one
 # that listens.
-SQL_IN_DB_PY = {
-    "select pg_advisory_xact_lock(%s)",
-    "select set_config('lock_timeout', %s, true)",
-    "select to_regclass('openaibatching.meta')",
-    "select version from openaibatching.meta",
-    "update openaibatching.meta set version = %s",
-    "listen ",
+SQL_IN_PYTHON = {
+    "server/database/migrations.py": {
+        "select pg_advisory_xact_lock(%s)",
+        "select set_config('lock_timeout', %s, true)",
+        "select to_regclass('openaibatching.meta')",
+        "select version from openaibatching.meta",
+        "update openaibatching.meta set version = %s",
+    },
+    "server/database/listener.py": {"listen "},
 }
 SQL = re.compile(
     r"\s*(select\s|insert\s+into\s|update\s+\S+\s+set\s|delete\s+from\s|with\s+\w+\s+as\s|"
@@ -150,37 +120,56 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 # ----- who imports whom -----
 
 
-def test_every_file_of_the_server_has_its_place_in_a_layer() -> None:
-    placed = {name for _, _, names in LAYERS for name in names.split()}
-    there = {path.stem for path in SERVER.rglob("*.py") if path.stem != "__init__"}
-    assert there - placed == set(), "give it a place in LAYERS"
-    assert placed - there == set(), "LAYERS names files that are gone"
+def room_of(module: str) -> str:
+    """The room of a module of the server, or the module itself where it stands in none."""
+    return module.removeprefix("openaibatching.server.").split(".")[0]
 
 
-def test_the_server_imports_in_one_direction_and_no_step_imports_another() -> None:
-    height = {name: level for level, (_, _, names) in enumerate(LAYERS) for name in names.split()}
+def test_every_folder_of_the_server_is_a_room_that_says_what_it_is_for() -> None:
+    there = {path.relative_to(SERVER).parts[0].removesuffix(".py") for path in SERVER.rglob("*.py")}
+    assert there - {"__init__"} == set(ROOMS)
+    silent = [path for path in SERVER.rglob("__init__.py") if not path.read_text("utf-8").strip()]
+    assert silent == []
+
+
+def test_a_room_imports_only_rooms_to_its_left() -> None:
     wrong = []
-    for path in (path for path in SERVER.rglob("*.py") if path.stem in height):
-        for imported in source.imports(path) - {"openaibatching.server"} - SHARED:
-            other = imported.rsplit(".", 1)[1]
-            level, mixed = height[path.stem], LAYERS[height[path.stem]][1]
-            if not (height.get(other, 99) < level or (mixed and height.get(other) == level)):
-                wrong.append(f"{path.stem} imports {imported}")
+    for path in sorted(SERVER.rglob("*.py")):
+        room = path.relative_to(SERVER).parts[0].removesuffix(".py")
+        for imported in source.imports(path):
+            other = room_of(imported)
+            if imported.startswith("openaibatching.server.") and other != room:
+                if ROOMS.index(other) > ROOMS.index(room):
+                    wrong.append(f"{path.relative_to(SERVER)} imports {imported}")
+            elif not imported.startswith("openaibatching.server") and imported not in SHARED:
+                wrong.append(f"{path.relative_to(SERVER)} imports {imported}")
     assert wrong == []
 
 
-TOP = ("cli", "completion", "demo", "serve")
-"""Put the parts together: no part imports them."""
+def test_no_files_of_the_server_import_each_other_in_a_circle() -> None:
+    imports = {source.name_of(path): source.imports(path) for path in SERVER.rglob("*.py")}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the files
+
+
+def test_no_step_imports_another() -> None:
+    steps = {f"openaibatching.server.pipeline.{step}" for step in STEPS}
+    wrong = [
+        f"{step} imports {imported}"
+        for step in STEPS
+        for imported in source.imports(SERVER / "pipeline" / f"{step}.py") & steps
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(
     ("part", "forbidden"),
     [
-        ("simulator", (*TOP, "client", "commands", "run", "server", "types")),
-        ("client", (*TOP, "commands", "run", "server", "simulator")),
-        ("commands", (*TOP, "run", "server", "simulator")),
-        ("run", (*TOP, "server", "simulator")),
-        ("types.py", (*TOP, "client", "commands", "run", "server", "simulator")),
+        ("simulator", ("cli", "client", "server", "types")),
+        ("client", ("cli", "server", "simulator")),
+        ("cli/remote", ("server", "simulator")),
+        ("cli/run", ("server", "simulator")),
+        ("server", ("cli", "client", "simulator")),
+        ("types.py", ("cli", "client", "server", "simulator")),
     ],
 )
 def test_the_simulator_and_the_client_stand_alone(part: str, forbidden: tuple[str, ...]) -> None:
@@ -251,13 +240,13 @@ def test_functions_are_short() -> None:
 
 def test_every_named_query_is_used_and_every_used_one_is_named() -> None:
     used = {name for path in SERVER.rglob("*.py") for name in source.queries_asked_for(path)}
-    assert used == set(db.QUERIES)
+    assert used == set(statements.QUERIES)
 
 
 def test_every_query_prepares_against_a_fresh_schema(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("set search_path = openaibatching")
-        for name, statement in db.QUERIES.items():
+        for name, statement in statements.QUERIES.items():
             numbered = statement
             for n, name_ in enumerate(dict.fromkeys(re.findall(rb"%\((\w+)\)", statement)), 1):
                 numbered = re.sub(rb"%%\(%s\)[sb]" % name_, b"$%d" % n, numbered)
@@ -273,26 +262,26 @@ def test_sql_is_only_in_sql_files() -> None:
         for text in source.texts(path)
         if SQL.match(text)
     }
-    assert found == {("server/db.py", text) for text in SQL_IN_DB_PY}
+    assert found == {(file, text) for file, texts in SQL_IN_PYTHON.items() for text in texts}
 
 
 # ----- states -----
 
-STATEMENTS = "".join(map(db.sql_text, ("queries.sql", "requests.sql", "collect.sql")))
+STATEMENTS = "".join(map(statements.sql_text, ("queries.sql", "requests.sql", "collect.sql")))
 
 
 def test_the_states_of_the_schema_are_those_of_the_model() -> None:
-    schema = db.sql_text("schema.sql")
-    assert source.states_in_schema(schema, "request") == model.REQUEST_STATES
-    assert source.states_in_schema(schema, "batch") == model.BATCH_STATES
+    schema = statements.sql_text("schema.sql")
+    assert source.states_in_schema(schema, "request") == states.REQUEST_STATES
+    assert source.states_in_schema(schema, "batch") == states.BATCH_STATES
     finished = re.search(r"check \(\(state in \(([^)]*)\)\) = \(finished_at is not null\)", schema)
     assert finished
-    assert tuple(re.findall(r"'(\w+)'", finished[1])) == model.FINISHED
+    assert tuple(re.findall(r"'(\w+)'", finished[1])) == states.FINISHED
 
 
 def test_the_transitions_of_the_queries_are_those_of_the_model() -> None:
     by_query = source.transitions_in_sql(STATEMENTS)
-    assert {t for transitions in by_query.values() for t in transitions} == model.TRANSITIONS
+    assert {t for transitions in by_query.values() for t in transitions} == states.TRANSITIONS
 
 
 def test_a_transition_is_guarded_by_the_state_it_starts_from() -> None:
@@ -303,7 +292,7 @@ def test_a_transition_is_guarded_by_the_state_it_starts_from() -> None:
         if old is not None
         and not re.search(
             rf"\bwhere\b.*\bstate (= '{old}'|in \([^)]*'{old}'[^)]*\))",
-            db.QUERIES[query].decode(),
+            statements.QUERIES[query].decode(),
             re.DOTALL,
         )
     ]
@@ -311,7 +300,7 @@ def test_a_transition_is_guarded_by_the_state_it_starts_from() -> None:
 
 
 def test_the_diagrams_show_every_transition_and_no_other() -> None:
-    assert source.transitions_in_diagrams(read("ARCHITECTURE.md")) == model.TRANSITIONS
+    assert source.transitions_in_diagrams(read("ARCHITECTURE.md")) == states.TRANSITIONS
 
 
 # ----- what the pages say -----
@@ -383,10 +372,10 @@ def commands() -> list[str]:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(commands()) == set(cli.COMMANDS)
+    assert set(commands()) == set(main.COMMANDS)
     for command in commands():
         with pytest.raises(SystemExit) as ended:
-            cli.main([command, "--help"])
+            main.main([command, "--help"])
         assert ended.value.code == 0
         assert f"openaibatching {command}" in capsys.readouterr().out
         assert f"openaibatching {command}" in read("README.md"), f"README does not name {command}"
@@ -425,11 +414,11 @@ def test_the_synchronous_client_is_made_from_the_asynchronous_one() -> None:
 
 
 def test_the_clients_know_the_endpoints_that_the_server_has() -> None:
-    company = read("clients/typescript/src/company.ts")
-    listed = re.search(r"URL_OF_CALL =\s*/.*?\\/\((.*?)\)\$/", company)
+    source_text = read("clients/typescript/src/coalescing.ts")
+    listed = re.search(r"URL_OF_CALL =\s*/.*?\\/\((.*?)\)\$/", source_text)
     assert listed is not None
     there = {path.removeprefix("/v1") for path in ENDPOINTS}
-    assert set(bulk.ENDPOINTS) == there
+    assert set(coalescing.ENDPOINTS) == there
     assert {f"/{path}" for path in listed[1].replace("\\/", "/").split("|")} == there
     streamed = {path for path, endpoint in BY_PATH.items() if endpoint.streams}
     assert set(input_lines._STREAMED) == streamed

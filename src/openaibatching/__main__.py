@@ -2,6 +2,6 @@
 
 import sys
 
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 
 sys.exit(main())

@@ -24,7 +24,7 @@ from typing import Any
 from attack.greedy import GREEDY
 from attack.strangers import STRANGERS, Attack
 from attack.target import Target
-from openaibatching.server.db import migrate
+from openaibatching.server.database.migrations import migrate
 from openaibatching.simulator import Simulator, running
 from support.certificates import certified, trusting
 from support.postgres import running_cluster

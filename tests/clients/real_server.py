@@ -11,7 +11,7 @@ import httpx2
 from openai import DefaultHttpxClient
 
 from openaibatching import OpenAIBatching
-from openaibatching.server.service import in_thread
+from openaibatching.server.app import in_thread
 from openaibatching.simulator import Simulator, running
 from support.deadline import DEADLINE_S
 from support.postgres import Cluster

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clients.real_server import BatchServer
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 from support.deadline import until
 
 REFUSED = "[[simulate:status=400]]"

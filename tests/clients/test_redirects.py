@@ -13,7 +13,7 @@ from clients.scripted_server import ScriptedServer
 from clients.serving import serving
 from clients.test_other_servers import response
 from openaibatching import AsyncOpenAIBatching, OpenAIBatching
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 from support.run_command import input_line, write_jsonl
 
 MANY = 3

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from clients.real_server import BatchServer
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 from support.run_command import input_line, read_jsonl, said, write_jsonl
 
 Told = tuple[int, str]

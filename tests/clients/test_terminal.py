@@ -9,8 +9,9 @@ import pytest
 from starlette.responses import Response
 
 from clients.scripted_server import ScriptedServer
-from openaibatching import cli, terminal
-from openaibatching.cli import main
+from openaibatching import terminal
+from openaibatching.cli import main as cli_main
+from openaibatching.cli.main import main
 
 # Escape, bell, a C1 control, DEL, a change of the reading order, a line separator, a surrogate.
 EVIL = "\x1b[2J\x07\x9b31m\x7f\u202e\u2028\ud800"
@@ -167,7 +168,7 @@ def test_a_mistake_of_ours_is_one_line(
     def broken(_command: object) -> object:
         raise KeyError(EVIL)
 
-    monkeypatch.setattr(cli.Command, "load", broken)
+    monkeypatch.setattr(cli_main.Command, "load", broken)
     code, written = shown(["status"], capsys)
     assert code == 2
     assert written.count("\n") == 1

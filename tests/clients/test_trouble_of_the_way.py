@@ -17,8 +17,8 @@ from clients.real_server import BatchServer
 from clients.scripted_server import ScriptedServer
 from openaibatching import AsyncOpenAIBatching, OpenAIBatching
 from openaibatching.client import sync
+from openaibatching.client.coalescer_sync import Coalescer
 from openaibatching.client.patience import PAUSE_S_MAX, REMEMBERED_S, Way
-from openaibatching.client.together_sync import Together
 from support.balancer import CUT, HALF, HTML_502, HTML_504, RESET, Balancer
 
 DONE = {"id": "r", "object": "response", "output": [], "status": "completed", "has_completed": True}
@@ -190,7 +190,7 @@ async def test_calls_that_travel_together_go_on_together(batch_server: BatchServ
 
 
 def test_a_fork_leaves_the_calls_of_its_parent_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = Together(None, "/v1/")
+    together = Coalescer(None, "/v1/")
     together._in_flight["company"] = 9  # type: ignore[index]  # of threads that are not in a child
     together._lock.acquire()
     process = os.getpid()

@@ -19,8 +19,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from conftest import Upstreamed
-from openaibatching.server.embedded import EmbeddedPostgres
-from openaibatching.server.embedded_programs import SYSTEM_USER, installed, within_reach
+from openaibatching.server.database.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded_programs import SYSTEM_USER, installed, within_reach
 from support.deadline import DEADLINE_S
 from support.other_users import folder_of
 from support.process import ServerProcess, environment, server_process

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Upstreamed
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded import EmbeddedPostgres
 from openaibatching.server.errors import ConfigError
 from support.other_users import NEEDS_ROOT
 from support.process import ServerProcess, environment, server_process

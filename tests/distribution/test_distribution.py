@@ -98,7 +98,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert names == package
-    assert {"openaibatching/py.typed", "openaibatching/server/sql/schema.sql"} <= names
+    assert {"openaibatching/py.typed", "openaibatching/server/database/sql/schema.sql"} <= names
 
 
 def test_the_sdist_holds_what_the_wheel_is_made_of_and_no_tests(built: Built) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from clients.real_server import BatchServer, Running, real_server
 from docs.pages import PAGES
-from openaibatching.server.embedded_programs import installed
+from openaibatching.server.database.embedded_programs import installed
 from support.postgres import Cluster, running_cluster
 from support.process import free_port
 from support.source import ROOT

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from flow.test_door_replies import CALLS
-from openaibatching.server.modes import Mode
+from openaibatching.server.api.modes import Mode
 from support.door import WAIT, Door
 from support.world import sdk
 

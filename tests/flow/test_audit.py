@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.cli import main
-from openaibatching.server.audit import ACTIONS, ALONE_MAX, forget
-from openaibatching.server.db import Database
+from openaibatching.cli.main import main
+from openaibatching.server.auth.audit import ACTIONS, ALONE_MAX, forget
+from openaibatching.server.database.pool import Database
 from support.browsing import browser, signed_in
 from support.door import Door
 from support.keys import KeysCommand, beside, command

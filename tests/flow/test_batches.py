@@ -7,16 +7,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import reports, store
-from openaibatching.server.cleanup import clean_one
-from openaibatching.server.collect import _read_files, collect_one
-from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
-from openaibatching.server.context import Context
-from openaibatching.server.form import form_one
-from openaibatching.server.model import OVERDUE
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.upstream import Upstream
-from openaibatching.server.watch import watch_one
+from openaibatching.server.config.settings import UPSTREAM_CREATES_PER_HOUR
+from openaibatching.server.domain.batch import OVERDUE
+from openaibatching.server.pipeline import store
+from openaibatching.server.pipeline.cleanup import clean_one
+from openaibatching.server.pipeline.collect import _read_files, collect_one
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.watch import watch_one
+from openaibatching.server.providers.openai.client import Upstream
+from openaibatching.server.reporting import queries
 from openaibatching.simulator import Faults, Simulator, running
 from support.steps import answer, chat, drive, look, put, said
 from support.world import Clock, settings_for
@@ -267,7 +268,7 @@ async def test_what_ended_long_ago_is_forgotten_and_the_counts_follow(
     async with ctx.database.transaction() as conn:
         assert await store.forget(conn, 30, 100, clock()) == 1
         await store.fold_tally(conn)
-        assert await reports.read_tally(conn) == {("request", "queued"): 1, ("batch", "closed"): 1}
+        assert await queries.read_tally(conn) == {("request", "queued"): 1, ("batch", "closed"): 1}
     assert rows.execute("select count(*) from payload").fetchone() == (1,)
     clock.advance(2 * 86_400)
     async with ctx.database.transaction() as conn:
@@ -290,8 +291,8 @@ async def test_how_long_the_oldest_request_waits_is_known(
     ctx: Context, clock: Clock, rows: Rows
 ) -> None:
     async with ctx.database.transaction() as conn:
-        assert await reports.oldest_queued_s(conn) == 0
+        assert await queries.oldest_queued_s(conn) == 0
     await put(ctx, chat("a"), chat("b", model="gpt-4o-mini"))
     rows.execute("update request set queued_at = now() - interval '1 hour' where model = 'gpt-4o'")
     async with ctx.database.transaction() as conn:
-        assert 3600 <= await reports.oldest_queued_s(conn) < 3700
+        assert 3600 <= await queries.oldest_queued_s(conn) < 3700

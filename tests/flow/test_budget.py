@@ -12,8 +12,8 @@ import openai
 import pytest
 
 from openaibatching import AsyncOpenAIBatching
-from openaibatching.server.model import Tokens
-from openaibatching.server.prices import PriceList
+from openaibatching.server.billing.prices import PriceList
+from openaibatching.server.domain.tokens import Tokens
 from support.door import WAIT, Door, as_scope, open_door, refused
 from support.postgres import ONE_KIND, Cluster
 from support.world import KEY, sdk, until

@@ -12,13 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server.budget import Budget
-from openaibatching.server.call import read_call
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database
-from openaibatching.server.endpoints import CHAT
-from openaibatching.server.form import form_one
-from openaibatching.server.upstream import Upstream
+from openaibatching.server.billing.budget import Budget
+from openaibatching.server.database.pool import Database
+from openaibatching.server.domain.endpoints import CHAT
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.providers.openai.client import Upstream
+from openaibatching.server.requests.parse import read_call
 from support.door import Door, all_metrics, open_door
 from support.postgres import ONE_KIND, Cluster
 from support.steps import chat, drive, put, store_calls

@@ -13,17 +13,15 @@ import httpx2
 import psycopg
 import pytest
 
-from openaibatching.server import bulk_lines, bulk_out, errors
-from openaibatching.server import door as server_door
-from openaibatching.server.budget import Budget
-from openaibatching.server.bulk import LINES_AT_ONCE
-from openaibatching.server.callers import Callers
-from openaibatching.server.model import ID_PREFIX
-from openaibatching.server.model_list import ModelList
-from openaibatching.server.open_calls import OpenCall
-from openaibatching.server.quotas import Quotas
-from openaibatching.server.roll import Roll
-from openaibatching.server.turns import SMALLER, Turns
+from openaibatching.server import errors
+from openaibatching.server.api import state as server_door
+from openaibatching.server.api.bulk import lines as bulk_lines
+from openaibatching.server.api.bulk import response
+from openaibatching.server.api.bulk.endpoint import LINES_AT_ONCE
+from openaibatching.server.api.bulk.spool import Roll
+from openaibatching.server.auth.open_calls import OpenCall
+from openaibatching.server.database.bulk_throttle import SMALLER, Turns
+from openaibatching.server.domain.request import ID_PREFIX
 from support.door import WAIT, Door, refused
 from support.steps import chat
 from support.wire import Wire
@@ -272,20 +270,7 @@ async def test_lines_are_stored_as_they_arrive_and_a_cut_connection_keeps_them(
 
 def door_of(door: Door) -> server_door.Door:
     """What the server's handlers work with."""
-    service = door.service
-    return server_door.Door(
-        service.ctx,
-        service._keyring,
-        service._acceptor,
-        service._deliverer,
-        service._forecaster,
-        Budget(service.database, service.settings, service.ctx.prices),
-        Callers(service.settings),
-        Quotas(service.database, service.settings),
-        ModelList(service.ctx.upstream),
-        service._answers_read,
-        service.readiness,
-    )
+    return door.service.door
 
 
 def turns_of(door: Door, monkeypatch: pytest.MonkeyPatch) -> Turns:
@@ -349,7 +334,7 @@ async def test_after_a_single_call_answers_are_stored_and_given_out_when_it_is_t
     roll = Roll(lively.service.settings.spool_dir)
     roll.write([answered])
     async with turns.take():
-        giving = asyncio.ensure_future(anext(bulk_out.in_order(door, roll, 0.0, OpenCall())))
+        giving = asyncio.ensure_future(anext(response.in_order(door, roll, 0.0, OpenCall())))
         await until(partial(somebody_waits, turns))
         assert not giving.done()
     assert json.loads(await giving)["response"]["status_code"] == 200
@@ -370,10 +355,10 @@ async def test_a_long_reply_that_waits_for_nothing_lets_others_have_their_turns(
             others += 1
 
     waiting = asyncio.create_task(other())
-    async for _ in bulk_out.in_order(door, roll, 0.0, OpenCall()):
+    async for _ in response.in_order(door, roll, 0.0, OpenCall()):
         portions += 1
     waiting.cancel()
-    assert portions >= 2000 / bulk_out.READ_AT_ONCE
+    assert portions >= 2000 / response.READ_AT_ONCE
     assert others >= portions - 1  # one between each two
 
 

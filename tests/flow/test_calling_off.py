@@ -8,12 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import calling_off, cancels
-from openaibatching.server.config import Settings
-from openaibatching.server.context import Context
-from openaibatching.server.form import form_one
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.watch import watch_one
+from openaibatching.server.api import cancellations
+from openaibatching.server.config.settings import Settings
+from openaibatching.server.pipeline import cancels
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.watch import watch_one
 from openaibatching.simulator import Simulator
 from support.postgres import ONE_KIND
 from support.steps import chat, drive, look, openai_of, put
@@ -202,7 +203,7 @@ async def test_a_batch_is_cancelled_by_its_tenant_alone(
 async def test_all_that_is_queued_and_fits_is_cancelled(
     database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calling_off, "CANCELLED_AT_ONCE", 2)
+    monkeypatch.setattr(cancellations, "CANCELLED_AT_ONCE", 2)
     slow = settings.model_copy(update={"batch_linger_s": 3600.0})
     async with (
         running_service(database_url, slow, KEYS) as service,

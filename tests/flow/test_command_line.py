@@ -16,8 +16,8 @@ import pytest
 from clients.real_server import BatchServer, real_server
 from clients.scripted_server import ScriptedServer
 from clients.serving import serving
-from openaibatching import cli
-from openaibatching.cli import main
+from openaibatching.cli import main as cli_main
+from openaibatching.cli.main import main
 from support.deadline import DEADLINE_S
 from support.postgres import running_cluster
 from support.run_command import settings
@@ -82,7 +82,7 @@ def test_a_terminal_without_rich_gets_plain_text(
 HELPED = """
 import sys
 from contextlib import suppress
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 for arguments in (["--help"], ["status", "--help"], ["requests", "list", "--help"]):
     with suppress(SystemExit):
         main(arguments)
@@ -96,7 +96,7 @@ def test_the_help_needs_nothing_of_the_server() -> None:
     )
     assert done.stdout.count("usage: openaibatching") == 3, done.stderr
     loaded = set(done.stderr.split())
-    assert "openaibatching.commands.requests" in loaded
+    assert "openaibatching.cli.remote.requests" in loaded
     assert not [name for name in loaded if name.startswith("openaibatching.server")]
     assert loaded.isdisjoint({"pydantic_settings", "psycopg", "starlette", "msgspec", "rich"})
 
@@ -238,6 +238,6 @@ def test_each_shells_script_knows_every_command(
 ) -> None:
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    for command in cli.COMMANDS:
+    for command in cli_main.COMMANDS:
         assert re.search(rf"\b{command}\b", script), command
     assert "batch-linger-s" in script

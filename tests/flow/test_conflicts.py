@@ -7,14 +7,14 @@ import asyncio
 import psycopg
 import pytest
 
-from openaibatching.server.collect import collect_one
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database
+from openaibatching.server.app import Service
+from openaibatching.server.database.pool import Database
 from openaibatching.server.errors import DatabaseConflict
-from openaibatching.server.form import form_one
-from openaibatching.server.service import Service
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.watch import watch_one
+from openaibatching.server.pipeline.collect import collect_one
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.watch import watch_one
 from support.postgres import ONE_KIND, Cluster
 from support.steps import chat, look, put
 from support.world import Clock, http, until

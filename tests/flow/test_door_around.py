@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from openaibatching.server.model import BATCH_STATES, REQUEST_STATES
-from openaibatching.server.service import listen
+from openaibatching.server.api.http.server import listen
+from openaibatching.server.domain.states import BATCH_STATES, REQUEST_STATES
 from support.certificates import certified, trusting
 from support.door import WAIT, Door, open_door, refused
 from support.postgres import Cluster

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from openaibatching.server.endpoints import ENDPOINTS, MODERATIONS
-from openaibatching.server.model import ID_PREFIX
+from openaibatching.server.domain.endpoints import ENDPOINTS, MODERATIONS
+from openaibatching.server.domain.request import ID_PREFIX
 from support.door import Door, refused
 from support.world import KEY
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
-from openaibatching.server import incoming
+from openaibatching.server.api.http import reading
 from support.door import BAD_KEY, Door, open_door, refused
 from support.postgres import Cluster
 from support.wire import Wire
@@ -105,7 +105,7 @@ async def test_a_body_larger_than_a_batch_can_hold_is_refused(small: Door) -> No
 async def test_a_body_that_stands_still_is_given_up(
     small: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming, "BODY_IDLE_S", 0.1)
+    monkeypatch.setattr(reading, "BODY_IDLE_S", 0.1)
     wire = await Wire.to(small.service)
     await wire.head("POST", "/v1/responses", [AUTH, JSON, ("Content-Length", "100")])
     await wire.send(b'{"model":')

@@ -9,7 +9,7 @@ import zlib
 import httpx2
 import pytest
 
-from openaibatching.server import incoming
+from openaibatching.server.api.http import reading
 from support.door import Door, refused
 from support.wire import Wire
 from support.world import KEY
@@ -72,7 +72,7 @@ async def test_a_body_that_is_no_plain_utf_8_is_refused_by_its_name(
     quiet: Door, path: str, media: str, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What has come to its end is not waited for: a refusal comes at once.
-    monkeypatch.setattr(incoming, "BODY_IDLE_S", 36_000.0)
+    monkeypatch.setattr(reading, "BODY_IDLE_S", 36_000.0)
     text = body.decode()
     for encoded, name in (
         (gzip.compress(body), "gzip"),

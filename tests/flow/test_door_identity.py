@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from openaibatching.server.endpoints import CHAT
+from openaibatching.server.domain.endpoints import CHAT
 from support.door import Door, refused
 from support.world import sdk
 

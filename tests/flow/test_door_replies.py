@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types import ImagesResponse
 
-from openaibatching.server.service import Service
+from openaibatching.server.app import Service
 from openaibatching.simulator import Simulator
 from openaibatching.simulator.engine.canonical import body_sha256, parse
 from support.door import WAIT, Door

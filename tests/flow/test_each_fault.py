@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server.context import Context
+from openaibatching.server.pipeline.context import Context
 from openaibatching.simulator import Faults, body_sha256
 from support.steps import answer, chat, drive, look, openai_of, put, said
 from support.world import Clock

@@ -8,11 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import reports
-from openaibatching.server.context import Context
-from openaibatching.server.form import form_one
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.watch import watch_one
+from openaibatching.server.pipeline import store
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.watch import watch_one
 from openaibatching.simulator import Faults
 from support.postgres import ONE_KIND
 from support.steps import answer, chat, drive, look, openai_of, put, said, turn
@@ -130,7 +130,7 @@ async def test_what_openai_executed_and_does_not_show_is_held_told_and_left_to_a
         assert reason is not None
         assert "sent again" in reason[0], "the page says why it is held"
         async with ctx.database.transaction() as conn:
-            assert len(await reports.stuck_batches(conn, ctx.now())) == 1
+            assert len(await store.stuck_batches(conn, ctx.now())) == 1
         await drive(ctx, clock, 300)
         found = await look(ctx, requests)
         assert {(r.state, r.status_code) for r in found} == {("failed", 502)}

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from conftest import TEMPLATE
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database
-from openaibatching.server.form import form_one
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.upstream import Upstream
-from openaibatching.server.watch import watch_one
+from openaibatching.server.database.pool import Database
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.watch import watch_one
+from openaibatching.server.providers.openai.client import Upstream
 from openaibatching.simulator import Faults, Simulator
 from support.postgres import ONE_KIND, Cluster
 from support.steps import chat, drive, look, openai_of, put, said

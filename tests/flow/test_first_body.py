@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from openaibatching import AsyncOpenAIBatching
-from openaibatching.server.endpoints import CHAT, RESPONSES
+from openaibatching.server.domain.endpoints import CHAT, RESPONSES
 from support.door import Door, refused
 from support.steps import chat
 from support.world import KEY

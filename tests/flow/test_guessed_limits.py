@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import reports, situation
-from openaibatching.server.context import Context
-from openaibatching.server.forecast import Forecast
-from openaibatching.server.form import form_one
-from openaibatching.server.view import View
+from openaibatching.server.domain.view import View
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.reporting import presenters, queries
+from openaibatching.server.reporting.forecast import Forecast
 from openaibatching.simulator import Simulator
 from openaibatching.simulator.engine.account import Account
 from support.steps import STEPS, answer, chat, drive, look, openai_of, put
@@ -242,20 +242,20 @@ async def test_a_guess_is_never_shown_as_openais_limit(
     await put(ctx, *(chat(f"{n} " + "word " * 70) for n in range(8)))
     await _settle(ctx, clock, 120)
     async with ctx.database.transaction() as conn:
-        [(model, told, guess)] = await reports.token_limits(conn)
-        [queue] = await reports.read_queues(conn, View.own("default"), 100, 10)
+        [(model, told, guess)] = await queries.token_limits(conn)
+        [queue] = await queries.read_queues(conn, View.own("default"), 100, 10)
     assert (model, told) == ("gpt-4o", LIMIT)
     assert guess is not None
     assert guess < LIMIT
-    pace, soon = situation.Pace(timedelta(seconds=60), creates=0), clock() + timedelta(seconds=60)
+    pace, soon = presenters.Pace(timedelta(seconds=60), creates=0), clock() + timedelta(seconds=60)
     waiting = replace(queue, held_until=None, queued_at=clock() - timedelta(hours=1), enqueued=1)
     for row, until in ((replace(waiting, held_until=soon), soon), (waiting, None)):
-        shown = situation.queue(row, pace, Forecast({}, {}), clock())
-        assert (shown["reason"], shown["until"]) == ("token_limit", situation.unix(until))
+        shown = presenters.queue(row, pace, Forecast({}, {}), clock())
+        assert (shown["reason"], shown["until"]) == ("token_limit", presenters.unix(until))
         assert shown["token_limit"] == {"told": LIMIT, "kept": guess, "others": True}
         assert shown["detail"].startswith(
             "OpenAI told a limit of 1,000 enqueued tokens; our batches are refused below that: "
             "others may be using this account."
         )
-    alone = situation.queue(replace(waiting, queued_at=soon), pace, Forecast({}, {}), clock())
-    assert (alone["reason"], alone["until"]) == ("token_limit", situation.unix(soon))
+    alone = presenters.queue(replace(waiting, queued_at=soon), pace, Forecast({}, {}), clock())
+    assert (alone["reason"], alone["until"]) == ("token_limit", presenters.unix(soon))

@@ -9,7 +9,7 @@ import threading
 
 import anyio
 
-from openaibatching.server.service import Service
+from openaibatching.server.app import Service
 from support.postgres import ONE_KIND
 from support.source import ROOT
 

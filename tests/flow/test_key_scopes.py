@@ -13,8 +13,8 @@ import openai
 import psycopg
 import pytest
 
-from openaibatching.server import api
-from openaibatching.server.modes import Mode
+from openaibatching.server.api import app
+from openaibatching.server.api.modes import Mode
 from support.door import Door, refused
 from support.keys import KeysCommand, beside
 from support.postgres import ONE_KIND
@@ -67,7 +67,7 @@ def allowed(scope: str, method: str) -> bool:
 @pytest.mark.parametrize("scope", SCOPES)
 async def test_each_scope_on_each_path(keys: Keys, scope: str) -> None:
     client = await keys.client(f"each {scope}", "--tenant", "each", "--scope", scope)
-    paths = [(method, path) for method, path in api.endpoints() if path.startswith("/v1")]
+    paths = [(method, path) for method, path in app.endpoints() if path.startswith("/v1")]
     assert len(paths) > 20
     for mode in Mode:
         for method, path in [*paths, ("GET", "/v1/nothing"), ("PUT", "/v1/nothing")]:

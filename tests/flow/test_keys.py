@@ -10,8 +10,8 @@ from functools import partial
 import psycopg
 import pytest
 
-from openaibatching.server.config import Settings
-from openaibatching.server.service import Service
+from openaibatching.server.app import Service
+from openaibatching.server.config.settings import Settings
 from openaibatching.simulator import Simulator, running
 from support.door import TEMPLATE, refused
 from support.keys import KeysCommand, beside

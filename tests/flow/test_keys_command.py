@@ -13,9 +13,9 @@ import psutil
 import psycopg
 import pytest
 
-from openaibatching.cli import main
-from openaibatching.server.db import migrate
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.cli.main import main
+from openaibatching.server.database.embedded import EmbeddedPostgres
+from openaibatching.server.database.migrations import migrate
 from support.deadline import DEADLINE_S
 from support.keys import KeysCommand
 from support.postgres import ONE_KIND

@@ -7,12 +7,12 @@ import asyncio
 import psycopg
 import pytest
 
-from openaibatching.server import store
-from openaibatching.server.context import Context
+from openaibatching.server.domain.batch import Batch
 from openaibatching.server.errors import DatabaseUnavailable, LeaseLost
-from openaibatching.server.form import form_one
-from openaibatching.server.model import Batch
-from openaibatching.server.worker import Worker
+from openaibatching.server.pipeline import store
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.worker import Worker
 from support.postgres import Cluster
 from support.steps import chat, look, put
 from support.world import Clock, until

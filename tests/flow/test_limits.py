@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
-from openaibatching.server import store
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database
-from openaibatching.server.endpoints import EMBEDDINGS
-from openaibatching.server.form import form_one
-from openaibatching.server.upstream import Upstream
+from openaibatching.server.database.pool import Database
+from openaibatching.server.domain.endpoints import EMBEDDINGS
+from openaibatching.server.pipeline import store
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.providers.openai.client import Upstream
 from openaibatching.simulator import Simulator, running
 from support.steps import STEPS, answer, chat, drive, look, put
 from support.world import Clock, settings_for

@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from openaibatching.server.context import Context
 from openaibatching.server.errors import UpstreamUnknown
+from openaibatching.server.pipeline.context import Context
 from openaibatching.simulator import Faults
 from openaibatching.simulator.engine.content import Content, Folder
 from openaibatching.simulator.engine.state import File

@@ -15,10 +15,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from clients.serving import serving
-from openaibatching.server import model_list
 from openaibatching.server.errors import UpstreamUnknown
-from openaibatching.server.model_list import REMEMBERED_S, ModelList
-from openaibatching.server.upstream import Upstream
+from openaibatching.server.providers.openai import model_list
+from openaibatching.server.providers.openai.client import Upstream
+from openaibatching.server.providers.openai.model_list import REMEMBERED_S, ModelList
 from openaibatching.simulator import Simulator, running
 from support.door import Door, open_door, refused
 from support.postgres import Cluster

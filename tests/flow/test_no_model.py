@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server.endpoints import MODERATIONS, RESPONSES
+from openaibatching.server.domain.endpoints import MODERATIONS, RESPONSES
 from support.door import WAIT, Door, refused
 from support.world import sdk
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openaibatching.server.service import Service
+from openaibatching.server.app import Service
 from openaibatching.simulator import Simulator
 from support.world import http, sdk
 

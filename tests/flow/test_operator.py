@@ -9,13 +9,13 @@ from typing import Any
 import psycopg
 from structlog.testing import capture_logs
 
-from openaibatching.server import reports
-from openaibatching.server.context import Context
-from openaibatching.server.form import form_one
-from openaibatching.server.model import OVERDUE
-from openaibatching.server.service import Service
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.worker import Worker
+from openaibatching.server.app import Service
+from openaibatching.server.domain.batch import OVERDUE
+from openaibatching.server.pipeline import store
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.worker import Worker
 from openaibatching.simulator import Faults, Simulator
 from support.door import WAIT
 from support.postgres import ONE_KIND
@@ -116,7 +116,7 @@ async def test_a_stuck_batch_is_an_alarm_and_one_line(
     [(batch,)] = rows.execute("select id from batch").fetchall()
     assert (stuck["id"], stuck["state"], stuck["log_level"]) == (batch, "submitted", "error")
     async with ctx.database.transaction() as conn:
-        assert [b.id for b in await reports.stuck_batches(conn, clock())] == [batch]
+        assert [b.id for b in await store.stuck_batches(conn, clock())] == [batch]
 
 
 def sample(page: str, metric: str) -> float:

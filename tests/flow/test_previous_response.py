@@ -9,8 +9,8 @@ from typing import Any
 import openai
 
 from openaibatching import AsyncOpenAIBatching
-from openaibatching.server.endpoints import CHAT, RESPONSES
-from openaibatching.server.model import ID_PREFIX
+from openaibatching.server.domain.endpoints import CHAT, RESPONSES
+from openaibatching.server.domain.request import ID_PREFIX
 from support.door import WAIT, Door, refused
 from support.world import KEY, sdk
 

@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import usage
-from openaibatching.server.model import Tokens
-from openaibatching.server.prices import PriceList
-from openaibatching.server.usage import Usage
+from openaibatching.server.billing.prices import PriceList
+from openaibatching.server.domain import usage
+from openaibatching.server.domain.tokens import Tokens
+from openaibatching.server.domain.usage import Usage
 from support.door import WAIT, Door, refused
 from support.postgres import ONE_KIND
 from support.world import until

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from openaibatching.server.db import migrate
+from openaibatching.server.database.migrations import migrate
+from openaibatching.server.database.requirements import prepare
 from openaibatching.server.errors import ConfigError
-from openaibatching.server.requirements import prepare
 from support.deadline import DEADLINE_S
 from support.postgres import ONE_KIND, Cluster
 from support.process import free_port

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from clients.serving import serving
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 from support.run_command import input_line, write_jsonl
 
 NOWHERE = "http://127.0.0.1:9"

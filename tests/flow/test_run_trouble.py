@@ -13,7 +13,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from clients.serving import serving
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 from support.run_command import input_line, read_jsonl, settings, write_jsonl
 
 Runs = Callable[..., int]
@@ -154,7 +154,7 @@ def in_a_process(code: str, url: str, *arguments: Path | str) -> subprocess.Comp
 DISK_BYTES = 20_000
 FULL_DISK = f"""
 import resource, sys
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, ({DISK_BYTES}, {DISK_BYTES}))
 sys.exit(main(sys.argv[1:]))
 """
@@ -187,7 +187,7 @@ def test_a_full_disk_ends_the_run_which_goes_on_when_there_is_room(
 
 PEAK = """
 import re, sys
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 code = main(sys.argv[1:])
 print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 sys.exit(code)

@@ -9,7 +9,7 @@ import httpx2
 from pydantic import BaseModel
 
 from openaibatching import AsyncOpenAIBatching
-from openaibatching.server.endpoints import CHAT, RESPONSES
+from openaibatching.server.domain.endpoints import CHAT, RESPONSES
 from support.door import Door
 from support.world import KEY
 

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 from support.deadline import DEADLINE_S
 from support.process import environment, server_process
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import psycopg
 
-from openaibatching.server import reports
-from openaibatching.server.context import Context
-from openaibatching.server.form import form_one
-from openaibatching.server.submit import create_one, upload_one
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.reporting import queries
 from openaibatching.simulator import Simulator
 from support.steps import STEPS, chat, drive, look, put, said
 from support.world import Clock
@@ -95,7 +95,7 @@ async def test_a_flush_is_limited_to_half_of_the_share(
     async def flushed(tenant: str, text: str) -> bool:
         await put(ctx, chat(text, tenant), tenant=tenant)
         async with ctx.database.transaction() as conn:
-            await reports.wish_flush(conn, tenant)
+            await queries.wish_flush(conn, tenant)
         clock.catch_up()
         return await form_one(ctx)
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from openaibatching.server.context import Context
 from openaibatching.server.errors import LeaseLost
-from openaibatching.server.form import form_one
-from openaibatching.server.submit import upload_one
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import upload_one
 from openaibatching.simulator import Faults, Simulator
 from support.postgres import ONE_KIND
 from support.steps import chat, drive, look, put, said

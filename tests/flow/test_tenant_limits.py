@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from openaibatching import AsyncOpenAIBatching
-from openaibatching.server import callers
+from openaibatching.server.requests import callers
 from support.door import Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster
 from support.steps import chat

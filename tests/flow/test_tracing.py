@@ -14,8 +14,9 @@ import psycopg
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from openaibatching.server.service import Service, listen
-from openaibatching.server.tracing import Tracing, from_environment
+from openaibatching.server.api.http.server import listen
+from openaibatching.server.app import Service
+from openaibatching.server.telemetry.tracing import Tracing, from_environment
 from openaibatching.simulator import Simulator, running
 from support.collector import ERROR, Collector, attributes, collecting
 from support.door import TEMPLATE, WAIT, Door

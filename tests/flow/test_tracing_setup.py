@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openaibatching.server.tracing import from_environment
+from openaibatching.server.telemetry.tracing import from_environment
 from support.process import environment
 
 
@@ -35,7 +35,7 @@ async def test_it_is_on_where_the_variables_of_opentelemetry_say_so(
 
 def test_a_server_without_the_packages_says_so_in_one_line(tmp_path: Path) -> None:
     program = (
-        "import sys; sys.modules['opentelemetry'] = None; from openaibatching.cli import main;"
+        "import sys; sys.modules['opentelemetry'] = None; from openaibatching.cli.main import main;"
         " sys.exit(main(['serve']))"
     )
     env = environment("http://127.0.0.1:9", tmp_path, PATH=os.environ["PATH"])

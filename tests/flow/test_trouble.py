@@ -7,18 +7,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server import journal
-from openaibatching.server.collect import collect_one
-from openaibatching.server.context import Context
 from openaibatching.server.errors import (
     UpstreamBusy,
     UpstreamDenied,
     UpstreamError,
     UpstreamUnknown,
 )
-from openaibatching.server.form import form_one
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.watch import watch_one
+from openaibatching.server.pipeline.collect import collect_one
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.watch import watch_one
+from openaibatching.server.telemetry import logs
 from openaibatching.simulator import Simulator
 from openaibatching.simulator.faults.faults import Faults
 from support.postgres import ONE_KIND
@@ -93,7 +93,7 @@ async def test_a_look_that_succeeds_ends_the_trouble_while_openai_works_on(
     [
         (
             UpstreamDenied("Incorrect key sk-a…", status=401, code="invalid_api_key"),
-            f"OpenAI answered 401 invalid_api_key ({journal.HINT})",
+            f"OpenAI answered 401 invalid_api_key ({logs.HINT})",
         ),
         (UpstreamBusy("a text of a call", status=503), "OpenAI answered 503"),
         (UpstreamBusy("x", status=429, code="two words"), "OpenAI answered 429"),
@@ -101,4 +101,4 @@ async def test_a_look_that_succeeds_ends_the_trouble_while_openai_works_on(
     ],
 )
 def test_trouble_never_quotes_what_openai_said(error: UpstreamError, said: str) -> None:
-    assert journal.trouble(error) == said
+    assert logs.trouble(error) == said

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.commands.status import glance
+from openaibatching.cli.remote.status import glance
 from support.door import WAIT, Door, open_door
 from support.postgres import Cluster
 from support.world import KEY, until

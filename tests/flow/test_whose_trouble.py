@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server.context import Context
+from openaibatching.server.pipeline.context import Context
 from openaibatching.simulator import Faults
 from openaibatching.simulator.engine.account import REFUSALS, Account
 from openaibatching.simulator.engine.errors import INVALID

@@ -15,7 +15,7 @@ import trustme
 
 from image.building import Image, built
 from image.container import DEADLINE_S, new_volume
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded import EmbeddedPostgres
 from openaibatching.simulator import Simulator
 from openaibatching.simulator import running as simulator_running
 from support.process import free_port

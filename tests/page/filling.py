@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from openaibatching.server import key_text
+from openaibatching.server.auth import key_format
 
 ENDPOINT = "/v1/responses"
 
@@ -144,8 +144,8 @@ class Filling:
 
     def key(self) -> str:
         """A key of the tenant's in the database."""
-        key = key_text.new_key()
-        digest, hint = key_text.digest(key), key_text.hint(key)
+        key = key_format.new_key()
+        digest, hint = key_format.digest(key), key_format.hint(key)
         self._run("insert into api_key (tenant, name, hint, digest) values (%s, 'page', %s, %s)",
                   [self._tenant, hint, digest])  # fmt: skip
         return key
@@ -153,7 +153,7 @@ class Filling:
     def revoke(self, key: str) -> None:
         """From now on it is none."""
         statement = "update api_key set revoked_at = now() where digest = %s"
-        self._run(statement, [key_text.digest(key)])
+        self._run(statement, [key_format.digest(key)])
 
     def unsent(self) -> str:
         """A batch that OpenAI does not let in, for half an hour; its id."""

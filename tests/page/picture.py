@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from openaibatching.server.db import migrate
+from openaibatching.server.database.migrations import migrate
 from page.browser import chromium
 from page.filling import Filling
 from support.door import TEMPLATE, open_door

@@ -10,10 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from openaibatching.server import sessions
-from openaibatching.server.page import visitor
-from openaibatching.server.page.render import static
-from openaibatching.server.page.routes import ROUTES
+from openaibatching.server.auth import sessions
+from openaibatching.server.dashboard import auth
+from openaibatching.server.dashboard.render import static
+from openaibatching.server.dashboard.routes import ROUTES
 from page.filling import Filling
 from page.sample import batch, busy
 from support.deadline import DEADLINE_S
@@ -91,7 +91,7 @@ async def test_who_is_not_signed_in_is_asked_to_and_comes_back(quiet: Door) -> N
             reply = await client.get(path)
             assert (reply.status_code, reply.headers["location"]) == (303, asked)
         assert (await client.post("/flush")).headers["location"] == "/sign-in"
-        client.cookies.set(visitor.COOKIE, "x" * 75)
+        client.cookies.set(auth.COOKIE, "x" * 75)
         assert (await client.get("/")).headers["location"] == "/sign-in"
 
 

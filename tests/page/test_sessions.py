@@ -10,8 +10,8 @@ import httpx2
 import psycopg
 import pytest
 
-from openaibatching.server.page import visitor
-from openaibatching.server.sessions import SESSION_S
+from openaibatching.server.auth.sessions import SESSION_S
+from openaibatching.server.dashboard import auth
 from support.browsing import browser, signed_in
 from support.door import KEYS, OTHER_KEY, Door, open_door
 from support.keys import KeysCommand, beside
@@ -38,7 +38,7 @@ def keys(
 
 async def is_in(url: str, token: str) -> bool:
     async with browser(url) as client:
-        client.cookies.set(visitor.COOKIE, token)
+        client.cookies.set(auth.COOKIE, token)
         return (await client.get("/requests")).status_code == 200
 
 
@@ -134,7 +134,7 @@ async def test_a_key_that_reads_only_metrics_does_not_sign_in(
 @pytest.mark.parametrize("token", ["", "x", "x" * 43, "x" * 75, "\u00e4" * 43, "../" * 14 + "x"])
 async def test_nothing_else_is_a_session(door: Door, token: str) -> None:
     async with browser(door.service.url) as client:
-        cookie = f"{visitor.COOKIE}={token}".encode()
+        cookie = f"{auth.COOKIE}={token}".encode()
         reply = await client.get("/", headers=[(b"cookie", cookie)])
         assert reply.status_code == 303
 
@@ -144,11 +144,11 @@ async def test_behind_https_only_a_cookie_of_this_host_counts(door: Door) -> Non
     async with browser(door.service.url) as client:
         done = await client.post("/sign-in", data={"key": KEY}, headers=https)
         name, _, rest = done.headers["set-cookie"].partition("=")
-        assert name == visitor.SECURE_COOKIE == "__Host-openaibatching_session"
+        assert name == auth.SECURE_COOKIE == "__Host-openaibatching_session"
         assert {"Secure", "HttpOnly", "Path=/", "SameSite=strict"} <= set(rest.split("; "))
         assert "Domain" not in rest
         token = rest.partition(";")[0]
-        for name, status in ((visitor.SECURE_COOKIE, 200), (visitor.COOKIE, 303)):
+        for name, status in ((auth.SECURE_COOKIE, 200), (auth.COOKIE, 303)):
             reply = await client.get("/requests", headers={**https, "Cookie": f"{name}={token}"})
             assert reply.status_code == status
             assert "strict-transport-security" in reply.headers

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from openaibatching.server.journal import HINT
-from openaibatching.server.model import TRANSITIONS
-from openaibatching.server.page import charts, tales, words
-from openaibatching.server.page.summary import Summary, summary
+from openaibatching.server.dashboard import charts, formatting, timeline
+from openaibatching.server.dashboard.summary import Summary, summary
+from openaibatching.server.domain.states import TRANSITIONS
+from openaibatching.server.telemetry.logs import HINT
 from page.sample import NOW, batch, busy, cost, group, stats
 
 LINGER_S = 60.0
@@ -157,7 +157,7 @@ def test_what_a_caller_wrote_stays_text() -> None:
     ],
 )  # fmt: skip
 def test_money_has_as_many_digits_as_tell_something(usd: float, said: str) -> None:
-    assert words.money(usd) == said
+    assert formatting.money(usd) == said
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_money_has_as_many_digits_as_tell_something(usd: float, said: str) -> No
      (7500, "2 h 5 min"), (3 * DAY_S, "3 days"), (-5, "0 s")],
 )  # fmt: skip
 def test_durations_have_two_units_at_most(seconds: float, said: str) -> None:
-    assert words.duration(seconds) == said
+    assert formatting.duration(seconds) == said
 
 
 def test_a_chart_has_a_bar_for_each_hour_and_says_what_it_is() -> None:
@@ -187,20 +187,20 @@ def test_a_chart_of_money_has_a_bar_for_each_day() -> None:
 
 
 def test_every_transition_has_its_words() -> None:
-    assert set(tales.STEPS) == TRANSITIONS
+    assert set(timeline.STEPS) == TRANSITIONS
 
 
 @pytest.mark.parametrize("answer", [None, b"", b"[1]", b'{"error":3}', b"\xff", b"[" * 100_000])
 def test_an_error_that_nobody_can_read_says_nothing(answer: bytes | None) -> None:
-    assert tales.error(answer) == ""
+    assert timeline.error(answer) == ""
 
 
 def test_json_is_shown_with_its_numbers_as_they_were_written() -> None:
     body = b'{"a":1.00,"b":12345678901234567890123,"c":"\xc3\xa9"}'
-    shown = tales.text(body, len(body))
+    shown = timeline.text(body, len(body))
     assert shown.splitlines()[1:3] == ['  "a": 1.00,', '  "b": 12345678901234567890123,']
-    assert tales.text(body[:8], len(body)) == '{"a":1.0'
-    assert tales.text(b"\xff", 1) == "\N{REPLACEMENT CHARACTER}"
+    assert timeline.text(body[:8], len(body)) == '{"a":1.0'
+    assert timeline.text(b"\xff", 1) == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_others_who_may_use_the_account_are_told() -> None:

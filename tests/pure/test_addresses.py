@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openaibatching.server import addresses
+from openaibatching.server.auth import addresses
 
 
 @pytest.mark.parametrize(

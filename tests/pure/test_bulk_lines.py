@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server.bulk_lines import Entry, read_line
-from openaibatching.server.config import Settings, load
-from openaibatching.server.model import Call
+from openaibatching.server.api.bulk.lines import Entry, read_line
+from openaibatching.server.config.settings import Settings, load
+from openaibatching.server.domain.request import Call
 
 MOST = 1000
 OTHERS = {"custom_id": "c" * 300, "method": "POST", "url": "/v1/responses"}

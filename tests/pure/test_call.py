@@ -10,10 +10,11 @@ from uuid import UUID
 import pytest
 
 from openaibatching.server import errors
-from openaibatching.server.call import read_call
-from openaibatching.server.config import Settings, load
-from openaibatching.server.endpoints import ENDPOINTS
-from openaibatching.server.model import NO_MODEL, Call, batch_line
+from openaibatching.server.config.settings import Settings, load
+from openaibatching.server.domain.endpoints import ENDPOINTS
+from openaibatching.server.domain.request import NO_MODEL, Call
+from openaibatching.server.providers.openai.input_lines import batch_line
+from openaibatching.server.requests.parse import read_call
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 MODERATIONS = "/v1/moderations"

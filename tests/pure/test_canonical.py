@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openaibatching.server import canonical
+from openaibatching.server.domain import canonical_json
 from openaibatching.server.errors import InvalidJson
 
 # Lone surrogates too: they are legal in JSON, by escapes.
@@ -31,11 +31,11 @@ NUMBERS = st.from_regex(
 
 
 def canonicalise(body: bytes) -> bytes:
-    return canonical.encode(canonical.parse(body))
+    return canonical_json.encode(canonical_json.parse(body))
 
 
 def named(body: bytes) -> bytes:
-    return canonical.identity(canonical.parse(body))
+    return canonical_json.identity(canonical_json.parse(body))
 
 
 def in_order(text: bytes) -> Any:
@@ -157,11 +157,11 @@ def test_the_same_text_escaped_or_not_is_the_same() -> None:
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidJson):
-        canonical.parse(body)
+        canonical_json.parse(body)
 
 
 def test_nesting_is_accepted_up_to_the_limit_and_refused_beyond() -> None:
-    most = canonical.DEPTH_MAX
+    most = canonical_json.DEPTH_MAX
     deep = b"[" * most + b"]" * most
     assert canonicalise(deep) == deep
     with pytest.raises(InvalidJson, match="deeper"):

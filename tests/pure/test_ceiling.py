@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server import ceiling
-from openaibatching.server.call import read_call
-from openaibatching.server.model import Call, Tokens
-from openaibatching.server.prices import PriceList, flat
-from openaibatching.server.usage import Usage
+from openaibatching.server.billing import cost_bound
+from openaibatching.server.billing.prices import PriceList, flat
+from openaibatching.server.domain.request import Call
+from openaibatching.server.domain.tokens import Tokens
+from openaibatching.server.domain.usage import Usage
+from openaibatching.server.requests.parse import read_call
 from support.world import settings_for
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
@@ -38,7 +39,7 @@ def call(endpoint: str, **body: Any) -> Call:
 def usd_most(call: Call) -> Decimal | None:
     price = PRICES.of(call.model)
     assert price is not None
-    return ceiling.usd_most(call, price)
+    return cost_bound.usd_most(call, price)
 
 
 def most(call: Call, output: int, input_usd: str = "1.25", output_usd: str = "5") -> Decimal:
@@ -197,10 +198,10 @@ def test_of_other_images_nobody_can_say(body: dict[str, Any]) -> None:
 
 def test_without_a_known_price_it_is_what_the_settings_say() -> None:
     made = call(CHAT, model="my-own-model", messages=SAID, max_tokens=7)
-    assert ceiling.usd_most(made, flat(Decimal(5))) == (made.line_bytes + 7) * Decimal(5) / MTOK
-    assert ceiling.usd_most(made, flat(Decimal(0))) == 0
+    assert cost_bound.usd_most(made, flat(Decimal(5))) == (made.line_bytes + 7) * Decimal(5) / MTOK
+    assert cost_bound.usd_most(made, flat(Decimal(0))) == 0
     endless = call(CHAT, model="my-own-model", messages=SAID)
-    assert ceiling.usd_most(endless, flat(Decimal(5))) is None
+    assert cost_bound.usd_most(endless, flat(Decimal(5))) is None
 
 
 @pytest.mark.parametrize(
@@ -235,4 +236,4 @@ def test_what_is_free_costs_nothing() -> None:
 def test_a_stored_prompt_may_name_any_model() -> None:
     prompt = b'{"prompt":{"id":"pmpt_0"},"max_output_tokens":7}'
     made = read_call(SETTINGS, "default", RESPONSES, prompt, None)
-    assert ceiling.usd_most(made, flat(Decimal(0))) is None
+    assert cost_bound.usd_most(made, flat(Decimal(0))) is None

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from openaibatching.commands import screen, texts
-from openaibatching.commands.page import Column, For, Kind, Note, Page, Table, Text
+from openaibatching.cli.remote import formatting, screen
+from openaibatching.cli.remote.page import Column, For, Kind, Note, Page, Table, Text
 
 NOON = 1795608000  # 2026-11-25 12:00 UTC
 
@@ -38,25 +38,25 @@ def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_money_has_the_digits_that_say_something(usd: float, said: str, plain: str) -> None:
-    assert texts.money(usd) == said
-    assert texts.plain_money(usd) == plain
+    assert formatting.money(usd) == said
+    assert formatting.plain_money(usd) == plain
 
 
 @pytest.mark.usefixtures("in_utc")
 def test_times_of_today_are_short_and_times_to_come_say_how_far_they_are() -> None:
-    assert texts.when(NOON) == "2026-11-25 12:00:00"
-    assert texts.recently(NOON - 90, NOON) == "11:58:30"
-    assert texts.recently(NOON - 86_400, NOON) == "2026-11-24 12:00"
-    assert texts.ahead(NOON + 600, NOON) == "12:10 (in 10 min)"
-    assert texts.ahead(NOON + 86_400, NOON) == "2026-11-26 12:00 (in 24 h 0 min)"
-    assert texts.ahead(NOON - 60, NOON) == "11:59"
+    assert formatting.when(NOON) == "2026-11-25 12:00:00"
+    assert formatting.recently(NOON - 90, NOON) == "11:58:30"
+    assert formatting.recently(NOON - 86_400, NOON) == "2026-11-24 12:00"
+    assert formatting.ahead(NOON + 600, NOON) == "12:10 (in 10 min)"
+    assert formatting.ahead(NOON + 86_400, NOON) == "2026-11-26 12:00 (in 24 h 0 min)"
+    assert formatting.ahead(NOON - 60, NOON) == "11:59"
 
 
 @pytest.mark.usefixtures("in_utc")
 def test_times_are_local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC-5:30")
     time.tzset()
-    assert texts.when(NOON) == "2026-11-25 17:30:00"
+    assert formatting.when(NOON) == "2026-11-25 17:30:00"
 
 
 PAGE: Page = [

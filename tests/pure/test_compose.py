@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from openaibatching.server.config import SECRETS, Settings
+from openaibatching.server.config.settings import SECRETS, Settings
 from support.source import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from openaibatching import demo
-from openaibatching.serve import parser
-from openaibatching.server.config import SECRETS, Settings, load, load_database, parse_keys
+from openaibatching.cli import demo
+from openaibatching.cli.serve import parser
+from openaibatching.server.config.settings import SECRETS, Settings, load, load_database, parse_keys
 from openaibatching.server.errors import ConfigError
 
 

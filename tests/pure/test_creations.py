@@ -9,10 +9,10 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.config import UPSTREAM_CREATES_PER_HOUR
-from openaibatching.server.creations import IN_HAND_MAX, Creations, Used
-from openaibatching.server.model import Unanswered
-from openaibatching.server.refusal import halves
+from openaibatching.server.config.settings import UPSTREAM_CREATES_PER_HOUR
+from openaibatching.server.domain.batch import Unanswered
+from openaibatching.server.pipeline.creations import IN_HAND_MAX, Creations, Used
+from openaibatching.server.providers.openai.refusals import halves
 
 
 def used_up(*greedy: str) -> dict[str, int]:

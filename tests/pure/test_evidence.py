@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from openaibatching.server.evidence import Read, Silence, Told, judge
+from openaibatching.server.pipeline.evidence import Read, Silence, Told, judge
 
 
 @pytest.mark.parametrize(

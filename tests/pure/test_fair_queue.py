@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.fair_queue import FairQueue
+from openaibatching.server.requests.fair_queue import FairQueue
 
 
 def test_one_call_does_not_wait_for_a_thousand_of_another_tenant() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from openaibatching.server.forecast import PAST_MIN, Forecast, Past, UnderWay
+from openaibatching.server.reporting.forecast import PAST_MIN, Forecast, Past, UnderWay
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

@@ -7,8 +7,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.form import Limits, choose
-from openaibatching.server.model import Queued
+from openaibatching.server.pipeline.form import Limits, choose
+from openaibatching.server.pipeline.queue import Queued
 
 LONG, SHORT = timedelta(seconds=60), timedelta(seconds=59.9)
 LIMITS = Limits(requests=5, bytes=1000, linger=timedelta(seconds=60), inputs=50)

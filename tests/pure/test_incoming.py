@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from openaibatching.server import errors, incoming
-from openaibatching.server.db import Database
-from openaibatching.server.keyring import Keyring
+from openaibatching.server import errors
+from openaibatching.server.api.http import reading
+from openaibatching.server.auth.keyring import Keyring
+from openaibatching.server.database.pool import Database
 
 
 async def no_body() -> Message:
@@ -45,7 +46,7 @@ def request(**headers: str | list[str]) -> Request:
     ],
 )
 def test_the_wait_is_read_and_held_below_the_most(header: str | list[str], seconds: float) -> None:
-    assert incoming.wait_s(request(prefer=header), 100) == seconds
+    assert reading.wait_s(request(prefer=header), 100) == seconds
 
 
 @pytest.mark.parametrize(
@@ -73,19 +74,19 @@ def test_the_wait_is_read_and_held_below_the_most(header: str | list[str], secon
     ],
 )
 def test_a_preference_that_is_not_understood_is_ignored(header: str) -> None:
-    assert incoming.wait_s(request(prefer=header), 100) is None
+    assert reading.wait_s(request(prefer=header), 100) is None
 
 
 @settings(deadline=None)
 @given(st.text(st.characters(max_codepoint=255), max_size=200))
 def test_no_preference_whatsoever_is_an_error(header: str) -> None:
-    wait = incoming.wait_s(request(prefer=header), 100)
+    wait = reading.wait_s(request(prefer=header), 100)
     assert wait is None or 0 <= wait <= 100
 
 
 def test_a_very_long_preference_is_read_in_no_time() -> None:
     for header in (',"' * 30_000, '",' * 30_001, "=;" * 30_000, "wait=1x," * 8_000):
-        assert incoming.wait_s(request(prefer=header), 100) is None
+        assert reading.wait_s(request(prefer=header), 100) is None
 
 
 KEYRING = Keyring({"alpha": "key-a", "beta": "key-b"}, Database("postgresql://nowhere.invalid/"))
@@ -93,7 +94,7 @@ KEYRING = Keyring({"alpha": "key-a", "beta": "key-b"}, Database("postgresql://no
 
 @pytest.mark.parametrize("header", ["Bearer key-a", "bearer key-a", "BEARER  key-a "])
 async def test_the_key_says_who_calls(header: str) -> None:
-    assert await incoming.tenant(request(authorization=header), KEYRING) == "alpha"
+    assert await reading.tenant(request(authorization=header), KEYRING) == "alpha"
 
 
 @pytest.mark.parametrize(
@@ -111,15 +112,15 @@ async def test_the_key_says_who_calls(header: str) -> None:
 )
 async def test_any_other_key_is_refused(header: str) -> None:
     with pytest.raises(errors.InvalidApiKey):
-        await incoming.tenant(request(authorization=header), KEYRING)
+        await reading.tenant(request(authorization=header), KEYRING)
     with pytest.raises(errors.InvalidApiKey):
-        await incoming.tenant(request(), KEYRING)
+        await reading.tenant(request(), KEYRING)
 
 
 @pytest.mark.parametrize("media", ["application/json", "Application/JSON; charset=utf-8"])
 async def test_json_is_taken(media: str) -> None:
-    await incoming.check_media(request(content_type=media), "application/json")
-    await incoming.check_media(request(), "application/json")
+    await reading.check_media(request(content_type=media), "application/json")
+    await reading.check_media(request(), "application/json")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ async def test_json_is_taken(media: str) -> None:
 )
 async def test_another_media_type_is_refused(media: str) -> None:
     with pytest.raises(errors.UnsupportedMediaType):
-        await incoming.check_media(request(content_type=media), "application/json")
+        await reading.check_media(request(content_type=media), "application/json")
 
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -151,8 +152,8 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     ],
 )
 def test_only_a_trace_that_is_sampled_is_kept(header: str, kept: bool) -> None:
-    assert incoming.traceparent(request(traceparent=header)) == (header.strip() if kept else None)
+    assert reading.traceparent(request(traceparent=header)) == (header.strip() if kept else None)
 
 
 def test_a_call_without_a_trace_has_none() -> None:
-    assert incoming.traceparent(request()) is None
+    assert reading.traceparent(request()) is None

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 import structlog
 
-from openaibatching.server import journal
 from openaibatching.server.errors import UpstreamRefused, UpstreamUnknown
+from openaibatching.server.telemetry import logs
 
 SECRET = "what somebody asked"
 
@@ -25,7 +25,7 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Logging is one for the whole process: leave it as it was."""
-    loggers = [logging.getLogger(name) for name in (None, journal.NAME, *journal._NOISY)]
+    loggers = [logging.getLogger(name) for name in (None, logs.NAME, *logs._NOISY)]
     levels, handlers = [logger.level for logger in loggers], loggers[0].handlers[:]
     config = structlog.get_config()
     yield
@@ -35,10 +35,10 @@ def _as_before() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def logged(error: Exception, capsys: pytest.CaptureFixture[str], form: journal.Format) -> str:
+def logged(error: Exception, capsys: pytest.CaptureFixture[str], form: logs.Format) -> str:
     """What the log says of it, as an event of ours and as a library's line."""
-    journal.configure(form, "debug")
-    journal.get().error("step_failed", exc_info=error, model="m\n\x1b[1mforged\u2028")
+    logs.configure(form, "debug")
+    logs.get().error("step_failed", exc_info=error, model="m\n\x1b[1mforged\u2028")
     logging.getLogger("asyncio").error("Task failed\nfuture: %s", SECRET, exc_info=error)
     logging.getLogger("httpcore").debug(SECRET)
     return capsys.readouterr().err
@@ -57,7 +57,7 @@ def logged(error: Exception, capsys: pytest.CaptureFixture[str], form: journal.F
     ],
 )
 def test_where_and_what_kind_is_told_but_no_words(
-    error: Exception, form: journal.Format, capsys: pytest.CaptureFixture[str]
+    error: Exception, form: logs.Format, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = logged(error, capsys, form)
     assert SECRET not in told
@@ -73,6 +73,6 @@ def test_what_the_system_says_is_told(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_of_openais_errors_only_plain_words_are_told() -> None:
     error = UpstreamUnknown(SECRET, status=500, code=SECRET, param="messages[0].content")
-    assert journal.said(error) == {
+    assert logs.said(error) == {
         "error": "UpstreamUnknown", "status": 500, "param": "messages[0].content",
     }  # fmt: skip

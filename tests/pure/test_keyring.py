@@ -8,12 +8,12 @@ import uuid
 
 import pytest
 
-from openaibatching.server import key_text
-from openaibatching.server.db import Database
+from openaibatching.server.auth import key_format
+from openaibatching.server.auth.key_cache import KeyMemory, KnownKey
+from openaibatching.server.auth.key_format import MARK_BYTES
+from openaibatching.server.auth.keyring import Keyring
+from openaibatching.server.database.pool import Database
 from openaibatching.server.errors import DatabaseUnavailable
-from openaibatching.server.key_memory import KeyMemory, KnownKey
-from openaibatching.server.key_text import MARK_BYTES
-from openaibatching.server.keyring import Keyring
 
 NOWHERE = "postgresql://nowhere.invalid/"
 
@@ -52,37 +52,37 @@ async def test_a_key_is_compared_whole_and_with_every_one_whichever_is_right(
 
 
 def test_a_new_key_has_the_form_of_a_key_and_its_hint_gives_little_away() -> None:
-    key, other = key_text.new_key(), key_text.new_key()
+    key, other = key_format.new_key(), key_format.new_key()
     assert key != other
-    assert key_text.FORM.fullmatch(key)
+    assert key_format.FORM.fullmatch(key)
     assert key.isascii()
     assert key.isprintable()
-    assert key_text.hint(key) == f"{key[:7]}…"
+    assert key_format.hint(key) == f"{key[:7]}…"
 
 
 @pytest.mark.parametrize("near", ["ob_", "ob_" + "a" * 42, "ob_" + "a" * 44, "ob_" + "ä" * 43])
 def test_what_has_not_the_form_of_a_key_is_not_looked_for(near: str) -> None:
-    assert key_text.FORM.fullmatch(near) is None
+    assert key_format.FORM.fullmatch(near) is None
 
 
 async def test_in_doubt_a_stored_key_is_neither_good_nor_wrong_without_the_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("openaibatching.server.keyring.OUTAGE_S_MAX", 0.0)
+    monkeypatch.setattr("openaibatching.server.auth.keyring.OUTAGE_S_MAX", 0.0)
     ring = keyring("one")
     with pytest.raises(DatabaseUnavailable):
-        await tenant_of(ring, key_text.new_key())
+        await tenant_of(ring, key_format.new_key())
     assert await tenant_of(ring, "one") == "tenant1"
     assert await tenant_of(ring, "two") is None
 
 
 async def test_a_stored_key_is_known_by_memory_alone() -> None:
-    key, memory = key_text.new_key(), KeyMemory()
+    key, memory = key_format.new_key(), KeyMemory()
     memory.changed()
     memory.learn([known(key)], time.monotonic(), memory.changes)
     ring = Keyring({}, Database(NOWHERE), memory)
     assert await tenant_of(ring, key) == "tenant"
-    assert await tenant_of(ring, key_text.new_key()) is None
+    assert await tenant_of(ring, key_format.new_key()) is None
     assert len(memory.uses()) == 1
 
 
@@ -90,11 +90,11 @@ async def test_a_stored_key_is_known_by_memory_alone() -> None:
 
 
 def known(key: str, ends_in_s: float | None = None) -> KnownKey:
-    return KnownKey(uuid.uuid4(), "tenant", "name", "submit", key_text.digest(key), ends_in_s)
+    return KnownKey(uuid.uuid4(), "tenant", "name", "submit", key_format.digest(key), ends_in_s)
 
 
 def mark(key: str) -> bytes:
-    return key_text.digest(key)[:MARK_BYTES]
+    return key_format.digest(key)[:MARK_BYTES]
 
 
 def read(memory: KeyMemory, changes: int | None = None) -> bool:

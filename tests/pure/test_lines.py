@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.lines import Lines
+from openaibatching.server.domain.jsonl import Lines
 
 
 @given(

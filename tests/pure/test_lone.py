@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from openaibatching.server.lone import Lone, never_fits
+from openaibatching.server.pipeline.lone import Lone, never_fits
 
 BEGUN = datetime(2026, 11, 28, tzinfo=UTC)
 TOLD = 90_000

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from openaibatching.server.metrics import MODELS_MAX, OTHER, Look, render
-from openaibatching.server.model import SpendingSum
+from openaibatching.server.billing.spending import SpendingSum
+from openaibatching.server.reporting.metrics import MODELS_MAX, OTHER, Look, render
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

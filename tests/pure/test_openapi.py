@@ -9,10 +9,10 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from openaibatching.server import errors as server_errors
-from openaibatching.server.endpoints import ENDPOINTS
-from openaibatching.server.openapi import document
-from openaibatching.server.openapi_parts import STATUSES
-from openaibatching.server.shapes import pending
+from openaibatching.server.api.openapi.components import STATUSES
+from openaibatching.server.api.openapi.document import document
+from openaibatching.server.api.pending_objects import pending
+from openaibatching.server.domain.endpoints import ENDPOINTS
 
 DOCUMENT = document("1.2.3")
 METHODS = {"get", "post", "delete"}

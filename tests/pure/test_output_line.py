@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from openaibatching.cli.run.line_state import State
+from openaibatching.cli.run.output_lines import read_answer
 from openaibatching.client.output_line import OutputLine, read
-from openaibatching.run.answers import read_answer
-from openaibatching.run.words import State
 
 COST = {"currency": "usd", "paid": 0.5, "realtime": 1.0, "saved": 0.5, "incomplete": False}
 

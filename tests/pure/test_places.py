@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openaibatching.server.places import Places
+from openaibatching.server.api.http.places import Places
 
 
 def full(most: int, known: int) -> Places[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from openaibatching.server.config.postgres_url import libpq_form
 from openaibatching.server.errors import ConfigError
-from openaibatching.server.postgres_url import libpq_form
 
 PLAIN = "postgresql://u:p@h:5432/db"
 

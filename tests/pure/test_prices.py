@@ -14,10 +14,11 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server import usage
-from openaibatching.server.model import Receipt, Tokens
-from openaibatching.server.prices import BATCH, PRICES_S, PriceList, flat
-from openaibatching.server.usage import Usage
+from openaibatching.server.billing.prices import BATCH, PRICES_S, PriceList, flat
+from openaibatching.server.domain import usage
+from openaibatching.server.domain.request import Receipt
+from openaibatching.server.domain.tokens import Tokens
+from openaibatching.server.domain.usage import Usage
 
 PRICES = PriceList()
 CASES: list[dict[str, Any]] = json.loads(Path(__file__).with_name("usages.json").read_text())

@@ -7,9 +7,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.config import ALL_TENANTS
-from openaibatching.server.form import Limits, choose
-from openaibatching.server.model import Queued
+from openaibatching.server.config.settings import ALL_TENANTS
+from openaibatching.server.pipeline.form import Limits, choose
+from openaibatching.server.pipeline.queue import Queued
 
 DUE = timedelta(seconds=60)
 USD = st.floats(0.001, 1)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.callers import BYTES_MAX, TENANT_BYTES_MAX, Callers
-from openaibatching.server.config import Settings
+from openaibatching.server.config.settings import Settings
+from openaibatching.server.config.tenant_limits import TenantLimit, parse_limit
 from openaibatching.server.errors import ConfigError, RateLimited
-from openaibatching.server.rates import PAUSE_S_MAX, Rate
-from openaibatching.server.tenant_limits import TenantLimit, parse_limit
+from openaibatching.server.requests.callers import BYTES_MAX, TENANT_BYTES_MAX, Callers
+from openaibatching.server.requests.rates import PAUSE_S_MAX, Rate
 
 
 def test_so_many_calls_pass_at_once_and_then_so_many_a_second() -> None:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server import receipts
-from openaibatching.server.model import Receipt, Result, Tokens
+from openaibatching.server.billing import receipts
+from openaibatching.server.domain.batch import Result
+from openaibatching.server.domain.request import Receipt
+from openaibatching.server.domain.tokens import Tokens
 
 COUNTS = st.integers(0, 200_000)
 

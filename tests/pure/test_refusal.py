@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server.refusal import (
+from openaibatching.server.providers.openai.refusals import (
     ALONE_MAX,
     ALONE_TRUSTED_MAX,
     Again,

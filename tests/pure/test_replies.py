@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from openaibatching.server import replies
-from openaibatching.server.endpoints import ENDPOINTS
-from openaibatching.server.model import Request, request_id
+from openaibatching.server.api import replies
+from openaibatching.server.domain.endpoints import ENDPOINTS
+from openaibatching.server.domain.request import Request, request_id
 
 AT = datetime(2026, 11, 22, 12, 0, 0, 999_999, tzinfo=UTC)
 UNIX = 1_795_348_800

@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server.model import request_id
-from openaibatching.server.results import BrokenLine, Outcome, missing, read_line, settle
+from openaibatching.server.domain.request import request_id
+from openaibatching.server.providers.openai.output_lines import (
+    BrokenLine,
+    Outcome,
+    missing,
+    read_line,
+    settle,
+)
 
 ID = uuid.UUID(int=7)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from openaibatching.commands.texts import duration
-from openaibatching.run.answers import read_answer
-from openaibatching.run.hashes import Hashes
-from openaibatching.run.input_file import InputFile
-from openaibatching.run.progress import eta
-from openaibatching.run.rounds import HOLD_S_MAX, HOLD_S_MIN, LINES_MAX, hold_s
-from openaibatching.run.words import State
+from openaibatching.cli.remote.formatting import duration
+from openaibatching.cli.run.hashes import Hashes
+from openaibatching.cli.run.input_file import InputFile
+from openaibatching.cli.run.line_state import State
+from openaibatching.cli.run.output_lines import read_answer
+from openaibatching.cli.run.progress import eta
+from openaibatching.cli.run.rounds import HOLD_S_MAX, HOLD_S_MIN, LINES_MAX, hold_s
 from support.run_command import input_line, write_jsonl
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.run.input_lines import Asked, as_sample, read_line
-from openaibatching.server.bulk_lines import read_line as server_reads
+from openaibatching.cli.run.input_lines import Asked, as_sample, read_line
+from openaibatching.server.api.bulk.lines import read_line as server_reads
 from support.world import settings_for
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"

@@ -14,8 +14,8 @@ from openai.types import (
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
-from openaibatching.server.endpoints import ENDPOINTS
-from openaibatching.server.shapes import Pending, pending
+from openaibatching.server.api.pending_objects import Pending, pending
+from openaibatching.server.domain.endpoints import ENDPOINTS
 
 TYPES: dict[str, type[BaseModel]] = {
     "/v1/responses": Response,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openaibatching.server import canonical, structure
+from openaibatching.server.domain import canonical_json, json_structure
 from openaibatching.server.errors import InvalidJson
 
 TRICKY = st.text(st.sampled_from('\\"[]{},: n\u2028'), max_size=40)
@@ -35,12 +35,12 @@ def marks(value: Any) -> int:
 def test_only_what_is_outside_of_texts_counts(value: Any, part_bytes: int) -> None:
     body, n = json.dumps(value).encode(), marks(value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structure, "_PART_BYTES", part_bytes)  # each escape is cut somewhere
-        assert not structure.exceeds(body, n)
-        assert n == 0 or structure.exceeds(body, n - 1)
+        patch.setattr(json_structure, "_PART_BYTES", part_bytes)  # each escape is cut somewhere
+        assert not json_structure.exceeds(body, n)
+        assert n == 0 or json_structure.exceeds(body, n - 1)
 
 
-MOST = structure.MARKS_MAX
+MOST = json_structure.MARKS_MAX
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ MOST = structure.MARKS_MAX
 )
 def test_more_than_a_million_marks_are_refused_before_anything_is_decoded(body: bytes) -> None:
     with pytest.raises(InvalidJson, match="1,000,000 brackets"):
-        canonical.parse(body)
+        canonical_json.parse(body)
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_more_than_a_million_marks_are_refused_before_anything_is_decoded(body: 
     ],
 )
 def test_a_million_marks_and_any_number_of_them_in_texts_are_taken(body: bytes) -> None:
-    assert canonical.parse(body) == json.loads(body)
+    assert canonical_json.parse(body) == json.loads(body)

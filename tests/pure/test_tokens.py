@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server import canonical, image_tokens, tokens
+from openaibatching.server.domain import canonical_json
+from openaibatching.server.requests import image_tokens, tokens
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 EDITS, MODERATIONS = "/v1/images/edits", "/v1/moderations"
@@ -43,8 +44,8 @@ def inline(data: bytes, kind: str = "image/png", size: int = 400_000) -> str:
 
 
 def estimate(endpoint: str, value: dict[str, Any]) -> int:
-    parsed = canonical.parse(json.dumps(value).encode())
-    return tokens.estimate(endpoint, parsed, len(canonical.encode(parsed)))
+    parsed = canonical_json.parse(json.dumps(value).encode())
+    return tokens.estimate(endpoint, parsed, len(canonical_json.encode(parsed)))
 
 
 def chat(model: str, *parts: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def test_token_ids_count_one_each(endpoint: str, value: dict[str, Any], counted:
     ],
 )  # fmt: skip
 def test_texts_count_by_their_bytes(endpoint: str, value: dict[str, Any]) -> None:
-    size = len(canonical.encode(canonical.parse(json.dumps(value).encode())))
+    size = len(canonical_json.encode(canonical_json.parse(json.dumps(value).encode())))
     assert estimate(endpoint, value) == size // 4 + 1
     assert not tokens.has_media(endpoint, value)
 

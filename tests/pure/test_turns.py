@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from openaibatching.server.turns import CALLED_S, SMALLER, Turns
+from openaibatching.server.database.bulk_throttle import CALLED_S, SMALLER, Turns
 
 
 class Clock:

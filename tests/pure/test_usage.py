@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from openaibatching.server import usage
-from openaibatching.server.model import Tokens
-from openaibatching.server.usage import Usage
+from openaibatching.server.domain import usage
+from openaibatching.server.domain.tokens import Tokens
+from openaibatching.server.domain.usage import Usage
 
 
 def read(reported: Any) -> Usage | None:

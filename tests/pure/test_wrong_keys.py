@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openaibatching.server.wrong_keys import ADDRESSES_MAX, TRIES, TRY_S, Tries
+from openaibatching.server.auth.wrong_keys import ADDRESSES_MAX, TRIES, TRY_S, Tries
 
 
 def test_tries_come_back_with_time_and_each_address_has_its_own() -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from openaibatching.server.db import migrate
+from openaibatching.server.database.migrations import migrate
 from openaibatching.simulator import Simulator, running
 from support.postgres import Cluster, running_cluster
 from support.process import ServerProcess, environment, server_process

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from openaibatching.server.endpoints import ENDPOINTS
+from openaibatching.server.domain.endpoints import ENDPOINTS
 from support.world import KEY
 
 # The same examples in every run, however slow the machine; bodies are large on purpose.

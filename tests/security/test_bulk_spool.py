@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from openaibatching.server import bulk, bulk_lines
-from openaibatching.server.roll import Roll
+from openaibatching.server.api.bulk import endpoint
+from openaibatching.server.api.bulk import lines as bulk_lines
+from openaibatching.server.api.bulk.spool import Roll
 from support.door import Door
 from support.postgres import ONE_KIND
 from support.wire import wire_to
@@ -36,14 +37,14 @@ def test_tiny_lines_take_little_of_the_disk(
     roll = Roll(tmp_path)
     request.addfinalizer(roll.close)
     for _ in range(20):
-        read = bulk._understand(
+        read = endpoint._understand(
             lambda line: bulk_lines.read_line(settings, "default", line),
-            [line] * bulk.LINES_AT_ONCE,
+            [line] * endpoint.LINES_AT_ONCE,
         )
         roll.write([entry for entry, _ in read])
-        sent += bulk.LINES_AT_ONCE * (len(line) + 1)
+        sent += endpoint.LINES_AT_ONCE * (len(line) + 1)
     assert roll.size <= 2 * sent
-    assert sum(map(len, roll.read())) == 20 * bulk.LINES_AT_ONCE
+    assert sum(map(len, roll.read())) == 20 * endpoint.LINES_AT_ONCE
 
 
 @ONE_KIND

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from openaibatching.server import connections
-from openaibatching.server.model import Call
+from openaibatching.server.api.http import limits
+from openaibatching.server.domain.request import Call
 from support.door import Door
 from support.postgres import ONE_KIND
 from support.wire import Wire
@@ -80,13 +80,13 @@ async def test_who_asks_later_waits_and_leaves_is_not_waited_for(patient: Door, 
 async def test_calls_behind_the_one_that_waits_do_not_hide_that_their_caller_left(
     patient: Door, monkeypatch: pytest.MonkeyPatch, half: bool
 ) -> None:
-    monkeypatch.setattr(connections, "LOOK_S", 0.05)
+    monkeypatch.setattr(limits, "LOOK_S", 0.05)
     body = json.dumps({"model": "m", "input": f"left behind {half}"}).encode()
     wire = await held(patient, JSON, path="/v1/responses", content=body)
     (connection,) = (
         each
         for each in patient.service._server.server_state.connections
-        if isinstance(each, connections.Connection) and each.cycle and each.cycle.more_body is False
+        if isinstance(each, limits.Connection) and each.cycle and each.cycle.more_body is False
         and not each.cycle.response_complete
     )  # fmt: skip
 

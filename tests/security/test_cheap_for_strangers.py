@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from openaibatching.server import counted
-from openaibatching.server.readiness import REMEMBERED_S
-from openaibatching.server.sparing import EVERY_S, Sparing
+from openaibatching.server.database.readiness import REMEMBERED_S
+from openaibatching.server.telemetry import counters
+from openaibatching.server.telemetry.limited_log import EVERY_S, Sparing
 from support.door import Door, refused
 from support.postgres import Cluster
 from support.world import until
@@ -40,7 +40,9 @@ async def test_the_document_is_sent_once_to_whoever_keeps_it(quiet: Door) -> Non
 
 async def test_the_document_is_made_once(quiet: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (await quiet.nobody.get("/openapi.json")).content
-    monkeypatch.setattr("openaibatching.server.openapi.document", None)  # made anew, it would fail
+    monkeypatch.setattr(
+        "openaibatching.server.api.openapi.document.document", None
+    )  # made anew, it would fail
     assert (await quiet.nobody.get("/openapi.json")).content == before
 
 
@@ -108,7 +110,7 @@ async def test_a_database_that_is_lost_is_no_longer_remembered_as_there(
 
 
 async def test_forged_webhooks_are_one_line_in_a_while_and_all_are_counted(quiet: Door) -> None:
-    counter = counted.EVENTS.labels("webhook_refused")
+    counter = counters.EVENTS.labels("webhook_refused")
     before = counter._value.get()
     began = asyncio.get_running_loop().time()
     with capture_logs() as lines:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server import connections, incoming
-from openaibatching.server.endpoints import ENDPOINTS
+from openaibatching.server.api.http import limits, reading
+from openaibatching.server.domain.endpoints import ENDPOINTS
 from security.strategies import (
     JSONL,
     as_json,
@@ -37,9 +37,9 @@ JSON = b"application/json"
 async def door(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
     """A server that gives up at once what does not come to its end."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connections, "HEAD_S", 0.05)
-        patched.setattr(connections, "LOOK_S", 0.02)
-        patched.setattr(incoming, "BODY_IDLE_S", 0.05)
+        patched.setattr(limits, "HEAD_S", 0.05)
+        patched.setattr(limits, "LOOK_S", 0.02)
+        patched.setattr(reading, "BODY_IDLE_S", 0.05)
         folder = tmp_path_factory.mktemp("fuzz")
         async with open_door(cluster, folder, batch_linger_s=3600, wait_s_max=0.1) as door:
             yield door

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from openaibatching.server import api
-from openaibatching.server.modes import Mode
+from openaibatching.server.api import app
+from openaibatching.server.api.modes import Mode
 from support.door import Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster
 
@@ -25,7 +25,7 @@ async def door(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> As
 
 def paths() -> list[str]:
     """Every path of the API, and some that are none."""
-    known = {path.replace("{id}", "x") for _, path in api.endpoints() if path.startswith("/v1")}
+    known = {path.replace("{id}", "x") for _, path in app.endpoints() if path.startswith("/v1")}
     return [*sorted(known), "/v1", "/v1/", "/v1/nothing", "/v1/responses/", "/v1//responses"]
 
 

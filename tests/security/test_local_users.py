@@ -21,11 +21,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from conftest import Upstreamed
-from openaibatching.server import embedded_programs
-from openaibatching.server.embedded import EmbeddedPostgres
-from openaibatching.server.embedded_programs import installed, within_reach
+from openaibatching.server.auth.bootstrap import keys
+from openaibatching.server.database import embedded_programs
+from openaibatching.server.database.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded_programs import installed, within_reach
 from openaibatching.server.errors import ConfigError
-from openaibatching.server.own_key import keys
 from support.other_users import NEEDS_ROOT, as_nobody, folder_of, nobody
 from support.process import environment, server_process
 from support.world import settings_for

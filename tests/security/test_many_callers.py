@@ -14,7 +14,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from openaibatching.server import connections
+from openaibatching.server.api.http import limits
 from openaibatching.simulator import Simulator, running
 from support.door import Door, open_door
 from support.postgres import ONE_KIND, Cluster
@@ -51,9 +51,9 @@ async def narrow(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Door]:
     """A server with few places, and no patience with callers that do not read."""
-    monkeypatch.setattr(connections, "CONNECTIONS_MAX", MOST)
-    monkeypatch.setattr(connections, "UNREAD_S", 0.3)
-    monkeypatch.setattr(connections, "LOOK_S", 0.05)
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", MOST)
+    monkeypatch.setattr(limits, "UNREAD_S", 0.3)
+    monkeypatch.setattr(limits, "LOOK_S", 0.05)
     async with open_door(cluster, tmp_path, batch_linger_s=3600, wait_s_max=3) as door:
         yield door
 
@@ -166,7 +166,7 @@ def files(most: int) -> Iterator[None]:
 @pytest.fixture
 def crowded(cluster: Cluster, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server process that was started with few files."""
-    connections.allow_files()  # the callers are in this process
+    limits.allow_files()  # the callers are in this process
     with cluster.database("openaibatching_template") as url, running(Simulator()) as base_url:
         with files(256):
             server = ServerProcess(

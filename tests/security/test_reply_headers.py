@@ -9,7 +9,7 @@ import re
 import httpx2
 import pytest
 
-from openaibatching.server import overview
+from openaibatching.server.reporting.reports import Reports
 from support.door import WAIT, Door
 from support.postgres import ONE_KIND
 from support.world import sdk
@@ -83,7 +83,7 @@ async def test_the_log_line_of_a_fault_has_the_id_that_its_caller_got(
     async def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(overview, "costs", fails)
+    monkeypatch.setattr(Reports, "costs", fails)
     replies = await asyncio.gather(*(lively.client.get("/v1/costs") for _ in range(5)))
     assert {reply.status_code for reply in replies} == {500}
     logged = [

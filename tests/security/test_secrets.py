@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded import EmbeddedPostgres
 from openaibatching.simulator import Faults, Simulator, running
 from openaibatching.simulator.api.webhooks import sign
 from support.deadline import DEADLINE_S

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from openaibatching.server import connections, incoming
+from openaibatching.server.api.http import limits, reading
 from support.door import Door, open_door
 from support.postgres import ONE_KIND, Cluster
 from support.wire import Wire, wire_to
@@ -28,8 +28,8 @@ LENGTH = ("Content-Length", str(len(BODY)))
 async def brisk(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
     """A server without patience."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connections, "HEAD_S", SHORT_S)
-        patched.setattr(connections, "LOOK_S", 0.05)
+        patched.setattr(limits, "HEAD_S", SHORT_S)
+        patched.setattr(limits, "LOOK_S", 0.05)
         folder = tmp_path_factory.mktemp("brisk")
         async with open_door(cluster, folder, batch_linger_s=3600, wait_s_max=3) as door:
             yield door
@@ -121,7 +121,7 @@ async def test_what_is_no_http_is_told_so_in_openais_shape(brisk: Door) -> None:
 async def test_what_anybody_may_send_has_a_time_in_all(
     brisk: Door, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(incoming, "STRANGER_BODY_S", SHORT_S)
+    monkeypatch.setattr(reading, "STRANGER_BODY_S", SHORT_S)
     async with wire_to(brisk) as wire:
         from_here = ("Sec-Fetch-Site", "same-origin")  # else the page reads no form at all
         await wire.head("POST", path, [JSON, from_here, ("Content-Length", "16000")])
@@ -131,7 +131,7 @@ async def test_what_anybody_may_send_has_a_time_in_all(
 async def test_the_body_of_a_call_without_a_key_has_a_time_in_all(
     brisk: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming, "STRANGER_BODY_S", SHORT_S)
+    monkeypatch.setattr(reading, "STRANGER_BODY_S", SHORT_S)
     async with wire_to(brisk) as wire:
         await wire.head("POST", "/v1/responses", [JSON, ("Content-Length", "16000")])
         said = await trickled(wire, b"x")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openaibatching.server import connections
+from openaibatching.server.api.http import limits
 from support.certificates import certified, trusting
 from support.door import open_door
 from support.postgres import ONE_KIND, Cluster
@@ -22,8 +22,8 @@ async def test_slow_and_endless_callers_are_refused_behind_tls_too(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HEAD_S", "UNREAD_S", "LINGER_S"):
-        monkeypatch.setattr(connections, name, 0.3)
-    monkeypatch.setattr(connections, "LOOK_S", 0.05)
+        monkeypatch.setattr(limits, name, 0.3)
+    monkeypatch.setattr(limits, "LOOK_S", 0.05)
     async with open_door(cluster, tmp_path, **certified(tmp_path)) as door:
         port = int(door.service.url.rpartition(":")[2])
 

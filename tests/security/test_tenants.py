@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from openaibatching.server.endpoints import ENDPOINTS
-from openaibatching.server.model import ID_PREFIX
+from openaibatching.server.domain.endpoints import ENDPOINTS
+from openaibatching.server.domain.request import ID_PREFIX
 from support.door import WAIT, Door
 from support.postgres import ONE_KIND
 

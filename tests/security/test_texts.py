@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from openaibatching.server import api
-from openaibatching.server.endpoints import ENDPOINTS
-from openaibatching.server.model import request_id
-from openaibatching.server.modes import Mode
-from openaibatching.server.page import routes as page
+from openaibatching.server.api import app
+from openaibatching.server.api.modes import Mode
+from openaibatching.server.dashboard import routes as page
+from openaibatching.server.domain.endpoints import ENDPOINTS
+from openaibatching.server.domain.request import request_id
 from openaibatching.simulator.api.webhooks import sign
 from support.door import Door, open_door, refused
 from support.postgres import ONE_KIND, Cluster
@@ -54,7 +54,7 @@ async def door(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> As
 
 def targets() -> Iterator[tuple[str, str]]:
     """(method, path) of everything that is served, under each prefix."""
-    for method, path, _ in [*api.ROUTES, *page.ROUTES]:
+    for method, path, _ in [*app.ROUTES, *page.ROUTES]:
         for mode in Mode:
             if mode is Mode.EMPTY or path.startswith("/v1"):
                 yield method, mode.value + path

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from openaibatching.server import connections, hello
+from openaibatching.server.api.http import limits, tls_handshake
 from support.certificates import certified, trusting
 from support.deadline import DEADLINE_S
 from support.door import Door, open_door
@@ -49,7 +49,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 async def tls(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Tls]:
-    monkeypatch.setattr(connections, "CONNECTIONS_MAX", MOST)
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", MOST)
     async with open_door(cluster, tmp_path, **certified(tmp_path)) as door:
         yield Tls(door, trusting(tmp_path))
 
@@ -68,7 +68,7 @@ async def test_connections_without_a_hello_keep_nobody_out(tls: Tls) -> None:
 async def test_a_hello_that_does_not_come_or_is_none_closes_the_connection(
     tls: Tls, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
-    monkeypatch.setattr(hello, "HELLO_S", 0.2)
+    monkeypatch.setattr(tls_handshake, "HELLO_S", 0.2)
     wire = await tls.silent()
     await wire.send(first)
     await wire.rest()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openaibatching.server.errors import UpstreamUnknown
-from openaibatching.server.upstream import Upstream
+from openaibatching.server.providers.openai.client import Upstream
 from support.world import settings_for
 
 ANSWER = "canary in an answer"

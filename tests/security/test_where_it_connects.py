@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from openaibatching.server.endpoints import ENDPOINTS
+from openaibatching.server.domain.endpoints import ENDPOINTS
 from openaibatching.simulator import Simulator, running
 from openaibatching.simulator.api.webhooks import sign
 from support.deadline import DEADLINE_S

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from openaibatching.server import wrong_keys
-from openaibatching.server.wrong_keys import HELD_OF_ONE_MAX
+from openaibatching.server.auth import wrong_keys
+from openaibatching.server.auth.wrong_keys import HELD_OF_ONE_MAX
 from support.door import Door, all_metrics, open_door, refused
 from support.keys import command
 from support.postgres import ONE_KIND, Cluster

@@ -13,7 +13,7 @@ import h11
 import uvicorn
 from uvicorn.server import ServerState
 
-from openaibatching.server.connections import HEAD_BYTES_MAX, Connections
+from openaibatching.server.api.http.limits import HEAD_BYTES_MAX, Connections
 
 Call = tuple[bytes, bytes, bytes]
 """Method, target, body."""

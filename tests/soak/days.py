@@ -16,11 +16,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openaibatching.server import reports
-from openaibatching.server.config import Settings
-from openaibatching.server.context import Context
-from openaibatching.server.db import Database, Session, migrate
-from openaibatching.server.upstream import Upstream
+from openaibatching.server.config.settings import Settings
+from openaibatching.server.database.listener import Session
+from openaibatching.server.database.migrations import migrate
+from openaibatching.server.database.pool import Database
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.providers.openai.client import Upstream
+from openaibatching.server.reporting import queries
 from openaibatching.simulator import Simulator, running
 from soak.worlds import Fortunes, Report, bodies, check_answers, check_books, faults
 from support.postgres import Cluster
@@ -166,7 +168,7 @@ async def _tick(
 
 async def _done(ctx: Context) -> bool:
     async with ctx.database.transaction() as conn:
-        tally = await reports.read_tally(conn)
+        tally = await queries.read_tally(conn)
     open_ = [n for (what, state), n in tally.items()
              if (what, state) != ("batch", "closed") and state not in
              ("completed", "failed", "cancelled")]  # fmt: skip

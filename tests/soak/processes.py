@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import psycopg
 
-from openaibatching.server.config import LEASE_S
-from openaibatching.server.db import migrate
+from openaibatching.server.config.settings import LEASE_S
+from openaibatching.server.database.migrations import migrate
 from openaibatching.simulator import Simulator, running
 from soak.worlds import Report, bodies, check_answers, check_books, faults
 from support.postgres import Cluster, running_cluster

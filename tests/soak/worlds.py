@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from openaibatching.server.results import owner
+from openaibatching.server.providers.openai.output_lines import owner
 from openaibatching.simulator import Account, Faults, Simulator, body_sha256
 from openaibatching.simulator.engine.account import REFUSALS
 from support.books import untrue_receipts

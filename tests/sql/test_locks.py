@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server.db import QUERIES, SESSION
+from openaibatching.server.database.pool import SESSION
+from openaibatching.server.database.statements import QUERIES
 
 ROWS = 30
 BATCH = uuid.UUID(int=1)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server.db import QUERIES
+from openaibatching.server.database.statements import QUERIES
 from support.postgres import Cluster
 
 TEMPLATE = "openaibatching_template"

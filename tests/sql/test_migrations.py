@@ -7,8 +7,8 @@ import asyncio
 import psycopg
 import pytest
 
-from openaibatching.cli import main
-from openaibatching.server.db import migrate, schema_version
+from openaibatching.cli.main import main
+from openaibatching.server.database.migrations import migrate, schema_version
 from openaibatching.server.errors import ConfigError
 from support.postgres import Cluster
 

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server.db import QUERIES, SESSION
-from openaibatching.server.model import REQUEST_STATES
+from openaibatching.server.database.pool import SESSION
+from openaibatching.server.database.statements import QUERIES
+from openaibatching.server.domain.states import REQUEST_STATES
 from support.postgres import Cluster
 
 TEMPLATE = "openaibatching_template"

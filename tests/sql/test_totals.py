@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from openaibatching.server.db import QUERIES, Database
-from openaibatching.server.totals import Totals
+from openaibatching.server.billing.totals import Totals
+from openaibatching.server.database.pool import Database
+from openaibatching.server.database.statements import QUERIES
 from support.postgres import Cluster
 
 TEMPLATE = "openaibatching_template"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx2
 
-from openaibatching.server.page import visitor
+from openaibatching.server.dashboard import auth
 from support.world import TLS
 
 
@@ -16,4 +16,4 @@ async def signed_in(client: httpx2.AsyncClient, key: str) -> str:
     """The token of the cookie."""
     done = await client.post("/sign-in", data={"key": key})
     assert done.status_code == 303, done.text
-    return str(client.cookies[visitor.COOKIE])
+    return str(client.cookies[auth.COOKIE])

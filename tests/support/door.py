@@ -13,9 +13,9 @@ from typing import Any
 import httpx2
 import psycopg
 
-from openaibatching.server.config import DEFAULT_TENANT
-from openaibatching.server.model import ID_PREFIX
-from openaibatching.server.service import Service
+from openaibatching.server.app import Service
+from openaibatching.server.config.settings import DEFAULT_TENANT
+from openaibatching.server.domain.request import ID_PREFIX
 from openaibatching.simulator import Simulator, running
 from support.postgres import Cluster
 from support.world import KEY, http, running_service, settings_for, until

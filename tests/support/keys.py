@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openaibatching.cli import main
+from openaibatching.cli.main import main
 
 
 class KeysCommand:

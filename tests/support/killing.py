@@ -15,7 +15,7 @@ import httpx2
 import psutil
 import psycopg
 
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded import EmbeddedPostgres
 from openaibatching.simulator import Simulator, running
 from support import books
 from support.deadline import DEADLINE_S

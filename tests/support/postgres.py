@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from openaibatching.server.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded import EmbeddedPostgres
 
 KINDS = ("embedded", "system")
 # For tests of what does not depend on PostgreSQL's version.

@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from openaibatching.server import reports, store
-from openaibatching.server.call import read_call
-from openaibatching.server.cleanup import clean_one
-from openaibatching.server.collect import collect_one
-from openaibatching.server.context import Context
-from openaibatching.server.endpoints import CHAT
-from openaibatching.server.form import form_one
-from openaibatching.server.model import Call, Request
-from openaibatching.server.refused import refused_one
-from openaibatching.server.submit import create_one, upload_one
-from openaibatching.server.upstream import CALL_TIMEOUT_S, Upstream
-from openaibatching.server.watch import watch_one
+from openaibatching.server.domain.endpoints import CHAT
+from openaibatching.server.domain.request import Call, Request
+from openaibatching.server.pipeline.cleanup import clean_one
+from openaibatching.server.pipeline.collect import collect_one
+from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.refused import refused_one
+from openaibatching.server.pipeline.submit import create_one, upload_one
+from openaibatching.server.pipeline.watch import watch_one
+from openaibatching.server.providers.openai.client import CALL_TIMEOUT_S, Upstream
+from openaibatching.server.reporting import queries
+from openaibatching.server.requests import store
+from openaibatching.server.requests.parse import read_call
 from openaibatching.simulator import Simulator, running
 from support.world import Clock
 
@@ -90,7 +91,7 @@ async def drive(ctx: Context, clock: Clock, round_s: float = ROUND_S) -> None:
             while await step(ctx):
                 pass
         async with ctx.database.transaction() as conn:
-            tally = await reports.read_tally(conn)
+            tally = await queries.read_tally(conn)
         open_requests = tally.get(("request", "queued"), 0) + tally.get(
             ("request", "in_progress"), 0
         )

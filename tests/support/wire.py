@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from openaibatching.server.service import Service
+from openaibatching.server.app import Service
 from support.deadline import DEADLINE_S
 from support.door import Door
 

@@ -13,8 +13,9 @@ from typing import Any
 import httpx2
 import openai
 
-from openaibatching.server.config import DEFAULT_TENANT, Settings, load
-from openaibatching.server.service import Service, listen
+from openaibatching.server.api.http.server import listen
+from openaibatching.server.app import Service
+from openaibatching.server.config.settings import DEFAULT_TENANT, Settings, load
 from support.deadline import DEADLINE_S
 
 KEY = "key-of-the-tests"

@@ -4,17 +4,17 @@
  * It is a subclass with no HTTP of its own. The calls that a batch server answers leave the official
  * resources through `post` and `get`, which are what is overridden. What is sent, retries and holds
  * included, goes through the `fetch` of the official options, where the calls that are in the air
- * together become one request (together.ts).
+ * together become one request (coalescer.ts).
  */
 
 import { type APIPromise, type ClientOptions, OpenAI } from "openai";
-import { type AskingOptions, answered, type HeldOptions } from "./asking.js";
-import { TIMEOUT_MS } from "./company.js";
+import { type AskingOptions, answered, type HeldOptions } from "./polling.js";
+import { TIMEOUT_MS } from "./coalescing.js";
 import { JsonImages } from "./images.js";
 import { type BatchingOptions, located, renamed } from "./options.js";
 import { wayOf } from "./patience.js";
 import type { Chat, Completions, Embeddings, Images, Moderations, Responses } from "./resources.js";
-import { together } from "./together.js";
+import { together } from "./coalescer.js";
 
 const CALLS =
   /^\/(responses|chat\/completions|completions|embeddings|moderations|images\/generations|images\/edits|responses\/[^/]+\/cancel)$/;

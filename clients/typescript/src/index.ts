@@ -7,7 +7,7 @@ export type {
   Completed,
   Cost,
   Pending,
-} from "./answers.js";
-export type { AskingOptions } from "./asking.js";
+} from "./types.js";
+export type { AskingOptions } from "./polling.js";
 export { OpenAIBatching, OpenAIBatching as default } from "./client.js";
 export type { BatchingOptions } from "./options.js";

@@ -6,7 +6,7 @@
  */
 
 import { APIConnectionError, APIError } from "openai";
-import { Hold, retryAfterS } from "./waiting.js";
+import { Hold, retryAfterS } from "./hold.js";
 
 export const PAUSE_S_MIN = 0.5;
 export const PAUSE_S_MAX = 30;

@@ -1,6 +1,6 @@
 /** Which redirects the client follows: a prompt goes to the host that it was meant for. */
 
-import type { Fetch } from "./company.js";
+import type { Fetch } from "./coalescing.js";
 
 const REDIRECTS_MAX = 5;
 

@@ -15,8 +15,8 @@ import type {
 } from "openai/lib/ResponsesParser";
 import type { ParsedChatCompletion } from "openai/resources/chat/completions";
 import type { ParsedResponse } from "openai/resources/responses/responses";
-import type { Answer, BatchRequest } from "./answers.js";
-import type { AskingOptions } from "./asking.js";
+import type { Answer, BatchRequest } from "./types.js";
+import type { AskingOptions } from "./polling.js";
 
 type ChatParams = OpenAI.Chat.ChatCompletionCreateParamsNonStreaming;
 

@@ -1,6 +1,6 @@
 /** The JSON of a reply becomes an answer: `hasCompleted` is added, and what a stranger left out. */
 
-import type { Batching, BatchStatus } from "./answers.js";
+import type { Batching, BatchStatus } from "./types.js";
 
 const UNFINISHED: readonly unknown[] = ["queued", "in_progress"];
 const NOT_COMPLETED: readonly unknown[] = [...UNFINISHED, "failed", "cancelled"];

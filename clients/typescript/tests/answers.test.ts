@@ -152,7 +152,7 @@ for (const [file, url] of [
 
 test("a line that is refused for a tenant's limit may be sent again, and for a budget not", async () => {
   const { answer } = await import(
-    new URL("./reading.js", import.meta.resolve("@miko/openaibatching")).href
+    new URL("./bulk-response.js", import.meta.resolve("@miko/openaibatching")).href
   );
   const reply = new Response(null, { headers: { "retry-after": "7" } });
   const headers = (code: string): Headers => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 const { BODY_BYTES_MAX, BYTES_MAX, bulkInit, LINES_MAX, lingerMs, portions, traveller } =
-  await import(new URL("./company.js", import.meta.resolve("@miko/openaibatching")).href);
+  await import(new URL("./coalescing.js", import.meta.resolve("@miko/openaibatching")).href);
 
 const URL_OF_CHAT = "http://h/v1/chat/completions";
 const JSON_TYPE = { "content-type": "application/json" };

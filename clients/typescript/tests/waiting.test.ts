@@ -7,7 +7,7 @@ import { APIUserAbortError } from "openai";
 import { scripted, tenants } from "./support.js";
 
 const { DEFAULT_PAUSE_S, HOLD_MAX_S, Hold } = await import(
-  new URL("./waiting.js", import.meta.resolve("@miko/openaibatching")).href
+  new URL("./hold.js", import.meta.resolve("@miko/openaibatching")).href
 );
 const tenant = tenants();
 const server = await scripted();

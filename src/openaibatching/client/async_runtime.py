@@ -6,10 +6,10 @@ from typing import Any
 from anyio import sleep
 from openai._base_client import Platform, get_platform
 
+from openaibatching.client.coalescer_async import AsyncCoalescer
 from openaibatching.client.loops import LoopsHttpClient
-from openaibatching.client.together_async import AsyncTogether
 
-__all__ = ["AsyncTogether", "http_client", "settle_in", "sleep"]
+__all__ = ["AsyncCoalescer", "http_client", "settle_in", "sleep"]
 
 
 def http_client() -> LoopsHttpClient:

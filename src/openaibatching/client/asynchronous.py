@@ -12,8 +12,8 @@ from openai.resources.responses import AsyncResponses as OfficialResponses
 from openai.types.chat import ChatCompletion as OfficialChatCompletion
 from openai.types.responses import Response as OfficialResponse
 
-from openaibatching.client.async_runtime import AsyncTogether, http_client, settle_in, sleep
-from openaibatching.client.bulk import goes_alone
+from openaibatching.client.async_runtime import AsyncCoalescer, http_client, settle_in, sleep
+from openaibatching.client.coalescing import goes_alone
 from openaibatching.client.options import (
     CopyOptions,
     Options,
@@ -188,7 +188,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         self.wait = wait
         self._way = Way()
         settle_in(self)
-        self._together = AsyncTogether(self._client, self.base_url.path)
+        self._coalescer = AsyncCoalescer(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]
         self,
@@ -204,7 +204,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
         kept = {"wait": self.wait if wait is None else wait, **_extra_kwargs}
         made = super().copy(**settled, _extra_kwargs=kept)
         if (made._client, made.base_url) == (self._client, self.base_url):
-            made._together = self._together  # the calls of both may travel together
+            made._coalescer = self._coalescer  # the calls of both may travel together
             made._way = self._way
         return made
 
@@ -231,7 +231,7 @@ class AsyncOpenAIBatching(AsyncOpenAI):
     async def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
         if goes_alone(self._client, stream, options):
             return await self._send_near(request, stream=stream, **options)
-        return await self._together.send(request, self._send_near)
+        return await self._coalescer.send(request, self._send_near)
 
     async def _send_near(self, request: Any, **options: Any) -> Any:
         """Send one request. Its redirects are followed on the batch server's own host: another one

@@ -14,7 +14,7 @@ from typing import Any
 
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, NotGiven, Timeout
 
-from openaibatching.client.bulk import ENDPOINTS
+from openaibatching.client.coalescing import ENDPOINTS
 from openaibatching.client.waiting import Hold, StillPending, retry_after
 
 PAUSE_S_MIN, PAUSE_S_MAX = 0.5, 30.0

@@ -10,7 +10,7 @@ import openai.types.responses as official_responses
 from openai import BaseModel, NotGiven
 
 from openaibatching import types as ours
-from openaibatching.client.uploads import as_json
+from openaibatching.client.image_edits import as_json
 
 _OURS: Mapping[Any, type[BaseModel]] = {
     official_responses.Response: ours.Response,

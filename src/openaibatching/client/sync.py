@@ -12,7 +12,7 @@ from openai.resources.responses import Responses as OfficialResponses
 from openai.types.chat import ChatCompletion as OfficialChatCompletion
 from openai.types.responses import Response as OfficialResponse
 
-from openaibatching.client.bulk import goes_alone
+from openaibatching.client.coalescing import goes_alone
 from openaibatching.client.options import (
     CopyOptions,
     Options,
@@ -29,7 +29,7 @@ from openaibatching.client.signatures import (
     retrieving,
     returning,
 )
-from openaibatching.client.sync_runtime import Together, http_client, settle_in, sleep
+from openaibatching.client.sync_runtime import Coalescer, http_client, settle_in, sleep
 from openaibatching.client.waiting import StillPending
 from openaibatching.types import (
     BatchRequest,
@@ -186,7 +186,7 @@ class OpenAIBatching(OpenAI):
         self.wait = wait
         self._way = Way()
         settle_in(self)
-        self._together = Together(self._client, self.base_url.path)
+        self._coalescer = Coalescer(self._client, self.base_url.path)
 
     def copy(  # type: ignore[override]
         self,
@@ -202,7 +202,7 @@ class OpenAIBatching(OpenAI):
         kept = {"wait": self.wait if wait is None else wait, **_extra_kwargs}
         made = super().copy(**settled, _extra_kwargs=kept)
         if (made._client, made.base_url) == (self._client, self.base_url):
-            made._together = self._together  # the calls of both may travel together
+            made._coalescer = self._coalescer  # the calls of both may travel together
             made._way = self._way
         return made
 
@@ -229,7 +229,7 @@ class OpenAIBatching(OpenAI):
     def _send_request(self, request: Any, *, stream: bool, **options: Any) -> Any:
         if goes_alone(self._client, stream, options):
             return self._send_near(request, stream=stream, **options)
-        return self._together.send(request, self._send_near)
+        return self._coalescer.send(request, self._send_near)
 
     def _send_near(self, request: Any, **options: Any) -> Any:
         """Send one request. Its redirects are followed on the batch server's own host: another one

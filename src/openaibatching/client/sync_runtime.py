@@ -3,9 +3,9 @@
 from time import sleep
 from typing import Any
 
-from openaibatching.client.together_sync import Together
+from openaibatching.client.coalescer_sync import Coalescer
 
-__all__ = ["Together", "http_client", "settle_in", "sleep"]
+__all__ = ["Coalescer", "http_client", "settle_in", "sleep"]
 
 
 def http_client() -> Any:

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from openaibatching.server import config, journal
-from openaibatching.server.config import Settings
+from openaibatching.server.config import settings as config_settings
+from openaibatching.server.config.settings import Settings
 from openaibatching.server.errors import ConfigError
+from openaibatching.server.telemetry import logs
 
-log = journal.get()
+log = logs.get()
 
 # What lets us into the same database, and is changed without moving it.
 _OF_ACCESS = {"password", "passfile", "sslpassword", "sslcert", "sslkey", "sslrootcert", "sslcrl"}
@@ -47,7 +48,7 @@ async def run(
 
 def changed(old: Settings, new: Settings) -> list[str]:
     """The names of the secrets that differ. Raises ConfigError if the database is another one."""
-    names = [name for name in config.SECRETS if getattr(old, name) != getattr(new, name)]
+    names = [name for name in config_settings.SECRETS if getattr(old, name) != getattr(new, name)]
     if "postgres_url" in names and _place(old.postgres_url) != _place(new.postgres_url):
         raise ConfigError("POSTGRES_URL names another database: restart the server for that")
     return [name.upper() for name in names]

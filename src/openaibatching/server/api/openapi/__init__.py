@@ -1,0 +1,1 @@
+"""The OpenAPI document of the API. Knows no handler."""

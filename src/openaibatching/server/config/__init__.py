@@ -1,0 +1,1 @@
+"""The settings, checked at the start. Knows nothing of what they are for."""

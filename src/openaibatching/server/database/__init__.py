@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, the schema, named statements, the embedded one. Knows no request."""

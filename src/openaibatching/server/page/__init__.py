@@ -1,1 +1,0 @@
-"""The page at `/`: what is stuck, why, until when, and what it cost."""

@@ -1,0 +1,1 @@
+"""The steps of a batch, from the queue to its end. Knows no caller."""

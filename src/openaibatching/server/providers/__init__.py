@@ -1,0 +1,1 @@
+"""Whoever carries out batches. Knows no table."""

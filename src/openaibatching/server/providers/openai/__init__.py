@@ -1,0 +1,1 @@
+"""Speaks HTTP with OpenAI, and reads what it says. Knows no table."""

@@ -1,0 +1,1 @@
+"""What operators see while it runs: log lines, counters, spans. Knows no table."""
