@@ -187,8 +187,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 import psycopg
-from openaibatching.server.embedded import EmbeddedPostgres
-from openaibatching.server.embedded_programs import SYSTEM_USER, installed, within_reach
+from openaibatching.server.database.embedded import EmbeddedPostgres
+from openaibatching.server.database.embedded_programs import SYSTEM_USER, installed, within_reach
 
 # Only now, because root's Python may lie where nobody else can read it.
 uid, gid = int(sys.argv[2]), int(sys.argv[3])
@@ -219,7 +219,7 @@ def test_it_runs_as_an_ordinary_user_too() -> None:
 
 NEW_USER = """
 import sys
-from openaibatching.server import embedded_programs
+from openaibatching.server.database import embedded_programs
 
 embedded_programs.SYSTEM_USER = sys.argv[1]
 print("here", flush=True)

@@ -8,13 +8,13 @@
  */
 
 import { type APIPromise, type ClientOptions, OpenAI } from "openai";
-import { type AskingOptions, answered, type HeldOptions } from "./polling.js";
+import { together } from "./coalescer.js";
 import { TIMEOUT_MS } from "./coalescing.js";
 import { JsonImages } from "./images.js";
 import { type BatchingOptions, located, renamed } from "./options.js";
 import { wayOf } from "./patience.js";
+import { type AskingOptions, answered, type HeldOptions } from "./polling.js";
 import type { Chat, Completions, Embeddings, Images, Moderations, Responses } from "./resources.js";
-import { together } from "./coalescer.js";
 
 const CALLS =
   /^\/(responses|chat\/completions|completions|embeddings|moderations|images\/generations|images\/edits|responses\/[^/]+\/cancel)$/;

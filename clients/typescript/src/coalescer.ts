@@ -1,7 +1,14 @@
 /** A `fetch` whose calls travel together when they are in the air together. */
 
-import { bulkInit, type Fetch, lingerMs, portions, type Traveller, traveller } from "./coalescing.js";
 import { answer, chunks, copied, hasLines, lines } from "./bulk-response.js";
+import {
+  bulkInit,
+  type Fetch,
+  lingerMs,
+  portions,
+  type Traveller,
+  traveller,
+} from "./coalescing.js";
 import { near } from "./redirects.js";
 
 /** How a server without a bulk door answers a bulk call. */

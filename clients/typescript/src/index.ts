@@ -1,3 +1,6 @@
+export { OpenAIBatching, OpenAIBatching as default } from "./client.js";
+export type { BatchingOptions } from "./options.js";
+export type { AskingOptions } from "./polling.js";
 export type {
   Answer,
   Batched,
@@ -8,6 +11,3 @@ export type {
   Cost,
   Pending,
 } from "./types.js";
-export type { AskingOptions } from "./polling.js";
-export { OpenAIBatching, OpenAIBatching as default } from "./client.js";
-export type { BatchingOptions } from "./options.js";

@@ -1,9 +1,9 @@
 /** One call: asked once or, where it waits, for as long as it takes. */
 
 import { APIPromise, type OpenAI } from "openai";
+import { type Hold, pause } from "./hold.js";
 import { Patience, passing, type Way } from "./patience.js";
 import { adapted } from "./results.js";
-import { type Hold, pause } from "./hold.js";
 
 /** The official options of one call, and `wait`. */
 export type AskingOptions<Waits extends boolean = boolean> = OpenAI.RequestOptions & {

@@ -15,8 +15,8 @@ import type {
 } from "openai/lib/ResponsesParser";
 import type { ParsedChatCompletion } from "openai/resources/chat/completions";
 import type { ParsedResponse } from "openai/resources/responses/responses";
-import type { Answer, BatchRequest } from "./types.js";
 import type { AskingOptions } from "./polling.js";
+import type { Answer, BatchRequest } from "./types.js";
 
 type ChatParams = OpenAI.Chat.ChatCompletionCreateParamsNonStreaming;
 
