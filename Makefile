@@ -77,7 +77,7 @@ test-dist: .venv/dev ## the wheel and the sdist, in empty environments of each P
 	@.venv/bin/pytest -q tests/distribution
 
 # Not a part of `make test`: it needs root and Debian's tools, and minutes.
-image-test: .venv/image ## build the image without an engine, and run it (on Debian, as root)
+image-test: .venv/dev ## build the image without an engine, and run it (on Debian, as root)
 	@for tool in buildah debootstrap; do command -v $$tool >/dev/null || \
 		{ echo "It needs root and: apt-get install buildah debootstrap" >&2; exit 1; }; done
 	@.venv/bin/pytest -q tests/image/check_image.py tests/image/check_proxy.py
@@ -170,10 +170,6 @@ sbom: .venv/audit ## what the image holds, as CycloneDX, in build/sbom.json
 
 .venv/audit: .venv/dev
 	@.venv/bin/python $(PIP) install --group audit
-	@touch $@
-
-.venv/image: .venv/dev
-	@.venv/bin/python $(PIP) install --group image
 	@touch $@
 
 .venv-openai2/dev: .venv/server

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
-import ssl
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +17,10 @@ from clients.real_server import LAG_S, Clock
 from image.building import Image
 from image.container import DEADLINE_S, Container, new_volume, running
 from openaibatching.simulator import Simulator
-from support.process import free_port
-from support.source import ROOT
+from support.proxy import proxy
 from support.steps import chat
 from support.world import KEY
 
-CADDYFILE = (ROOT / "deploy" / "Caddyfile").read_text("utf-8")
-AUTHORITY = "caddy/pki/authorities/local/root.crt"
 HELD_S = 10.0
 
 
@@ -72,63 +64,12 @@ def proxied(image: Image, tmp_path: Path, upstream: str, postgres_url: str) -> I
             containers.append(stack.enter_context(running(image, volume, given)))
         for container in containers:
             container.wait_ready()
-        yield Proxied(stack.enter_context(proxy(tmp_path, containers)), containers)
-
-
-@contextmanager
-def proxy(folder: Path, containers: list[Container]) -> Iterator[httpx2.Client]:
-    """The proxy, on a free port, and its servers by number: compose's names are not known here."""
-    port = free_port()
-    servers = " ".join(container.url.removeprefix("http://") for container in containers)
-    config, named = re.subn(r"dynamic a \{[^}]*\}", f"to {servers}", CADDYFILE)
-    config, listened = re.subn(r":9487 \{", f":{port} {{", config)
-    assert (named, listened) == (1, 1)
-    options = "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n}\n"
-    (folder / "Caddyfile").write_text(options + config)
-    log = folder / "caddy.log"
-    with log.open("wb") as output:
-        caddy = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("caddy"), "run",
-                "--adapter", "caddyfile", "--config", str(folder / "Caddyfile"),
-            ],
-            env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        trust = trusted(folder / AUTHORITY, log)
-        with httpx2.Client(
-            base_url=f"https://localhost:{port}",
-            headers={"Authorization": f"Bearer {KEY}"},
-            verify=trust,
-            timeout=DEADLINE_S,
-        ) as http:
-            wait_until_it_passes_on(http, log)
-            yield http
-    finally:
-        caddy.kill()
-        caddy.wait()
-
-
-def trusted(authority: Path, log: Path) -> ssl.SSLContext:
-    """What trusts the proxy's own authority and no other, as soon as that is made."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        if authority.exists() and authority.stat().st_size:
-            return ssl.create_default_context(cafile=str(authority))
-        time.sleep(0.05)
-    raise AssertionError(f"the proxy has no certificate:\n{log.read_text()}")
-
-
-def wait_until_it_passes_on(http: httpx2.Client, log: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        try:
-            if http.get("/ready").status_code == 200:
-                return
-        except httpx2.TransportError:
-            time.sleep(0.05)
-    raise AssertionError(f"the proxy does not pass on:\n{log.read_text()}")
+        before = stack.enter_context(proxy(tmp_path, [container.url for container in containers]))
+        headers = {"Authorization": f"Bearer {KEY}"}
+        http = httpx2.Client(
+            base_url=before.url, headers=headers, verify=before.trust, timeout=DEADLINE_S
+        )
+        yield Proxied(stack.enter_context(http), containers)
 
 
 def test_a_held_reply_comes_through_and_any_server_has_the_answer(
