@@ -133,7 +133,7 @@ async def test_who_does_not_read_its_replies_loses_its_place(
 ) -> None:
     caplog.set_level("ERROR", logger="uvicorn.error")  # the simulator's has silenced it
     document = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
-    wires = [await Wire.to(narrow.service) for _ in range(MOST)]
+    wires = [await known(narrow) for _ in range(MOST)]  # none is closed for a newcomer
     for wire in wires:
         wire.stop_reading()
         await wire.send(document * 1000)  # far more than any buffer holds
