@@ -17,6 +17,7 @@ from openaibatching.server.api import models, modes, public, reports
 from openaibatching.server.api.bulk import endpoint
 from openaibatching.server.api.calls import call, read_answer
 from openaibatching.server.api.http import reading, reply_headers
+from openaibatching.server.api.http.whole_reply import send_reply
 from openaibatching.server.api.operations import read_metrics
 from openaibatching.server.api.requests import (
     cancel_request,
@@ -101,7 +102,7 @@ def build(door: Door, page: Sequence[tuple[str, str, Handler]]) -> ASGIApp:
                 await starlette(scope, receive, send)
                 return
             reply = await _reply(door, HttpRequest(scope, receive), handler)
-            await reply(scope, receive, send)
+            await send_reply(reply, scope, receive, send)
         finally:
             door.callers.leave(scope)
 

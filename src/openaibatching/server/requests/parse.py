@@ -183,8 +183,8 @@ def _identity(tenant: str, endpoint: str, kind: bytes, name: bytes) -> uuid.UUID
 def _output_tokens_max(value: dict[str, Any]) -> int | None:
     """How many tokens its answers may have, by whatever name its endpoint has for it."""
     for name in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
-        most, answers = value.get(name), choices(value)
-        if type(most) is int and 0 < most < 2**31 and answers is not None:
+        most = value.get(name)
+        if type(most) is int and 0 < most < 2**31 and (answers := choices(value)) is not None:
             return most * answers
     return None
 

@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import structlog
@@ -35,8 +36,8 @@ HINT = "check OPENAI_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID"
 
 Event = MutableMapping[str, Any]
 
-_merge = structlog.contextvars.merge_contextvars
-"""Adds `request_id` to what is logged on behalf of a request (api/http/reply_headers.py)."""
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request on whose behalf something is logged (api/http/reply_headers.py)."""
 
 
 def get() -> Any:
@@ -87,7 +88,7 @@ def configure(form: Format, level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[_first_line, _merge, *shared],
+            foreign_pre_chain=[_first_line, _add_request_id, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
@@ -101,7 +102,7 @@ def configure(form: Format, level: str) -> None:
 
 def _use(processors: list[structlog.typing.Processor]) -> None:
     structlog.configure(
-        processors=[_count, structlog.stdlib.filter_by_level, _merge, *processors],
+        processors=[_count, structlog.stdlib.filter_by_level, _add_request_id, *processors],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
@@ -110,6 +111,12 @@ def _use(processors: list[structlog.typing.Processor]) -> None:
 
 def _count(_logger: Any, _method: str, event: Event) -> Event:
     counters.EVENTS.labels(event["event"]).inc()
+    return event
+
+
+def _add_request_id(_logger: Any, _method: str, event: Event) -> Event:
+    if (id_ := REQUEST_ID.get()) is not None:
+        event.setdefault("request_id", id_)
     return event
 
 

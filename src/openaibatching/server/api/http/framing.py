@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from openaibatching.server import errors
 from openaibatching.server.api.http.reading import ARRIVED
+from openaibatching.server.api.http.whole_reply import TAKEN, Exchange
 
 VERSIONS = ("1.1", "1.0")
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -82,6 +83,8 @@ class Framing(HttpToolsProtocol):
             return
         check_head(self.parser.get_method(), self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
+        self.cycle.__class__ = Exchange  # uvicorn lets nobody choose
+        self.scope[TAKEN] = True  # type: ignore[literal-required]
         self.headers = []  # trailers come here, and not to the headers (RFC 9110, 6.5.1)
 
     def on_message_complete(self) -> None:

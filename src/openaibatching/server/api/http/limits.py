@@ -147,6 +147,7 @@ class Connection(Framing):
         self._loose = 0  # bytes that were no part of a body, since the last that were, or a head
         self._unread, self._unread_since = 0, 0.0
         self._refused = False
+        self._known = False
         # uvicorn's `cycle` is the newest call; of several in a row, this is the one at work.
         self._working: RequestResponseCycle | None = None
         self.head_begun = True
@@ -161,6 +162,8 @@ class Connection(Framing):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.closed(self)
         self._give_up()
+        if self.scope is not None:
+            self.scope.pop(KNOWN, None)  # type: ignore[misc]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -184,8 +187,13 @@ class Connection(Framing):
         self._loose = 0
         self.head_begun = False
         self._connections.called(self)
-        self.scope[KNOWN] = partial(self._connections.known, self)  # type: ignore[literal-required]
+        if not self._known:
+            self.scope[KNOWN] = self._key_shown  # type: ignore[literal-required]
         super().on_headers_complete()
+
+    def _key_shown(self) -> None:
+        self._known = True
+        self._connections.known(self)
 
     def on_body(self, body: bytes) -> None:
         self._loose = 0

@@ -7,12 +7,13 @@ could put another's id beside their own deeds in the log and in the audit.
 
 from __future__ import annotations
 
-import uuid
+import random
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
-import structlog
 from starlette.types import Message, Send
+
+from openaibatching.server.telemetry import logs
 
 NAME = b"x-request-id"
 _ID = "openaibatching.request_id"
@@ -22,23 +23,25 @@ _ALWAYS = (
 )
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
+_numbers = random.Random()  # noqa: S311 - an id is no secret, and this asks the system once
+
 Headers = list[tuple[bytes, bytes]]
 
 
 def new_id() -> str:
     """An id that no other request has."""
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{_numbers.getrandbits(128):032x}"
 
 
 def enter(scope: MutableMapping[str, Any], send: Send, *, tls: bool) -> Send:
     """Give the request its id, in its ASGI scope and in all that is logged in this task. What is
     returned sends replies with their headers."""
     scope[_ID] = id_ = new_id()
-    structlog.contextvars.bind_contextvars(request_id=id_)
+    logs.REQUEST_ID.set(id_)
     https = tls or is_https(scope["headers"])
 
     async def send_named(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] != "http.response.body":
             message["headers"] = complete(message.get("headers", ()), id_, https=https)
         await send(message)
 
