@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,3 +159,40 @@ def test_only_a_trace_that_is_sampled_is_kept(header: str, kept: bool) -> None:
 
 def test_a_call_without_a_trace_has_none() -> None:
     assert reading.traceparent(request()) is None
+
+
+# ----- the body -----
+
+PART = b"x" * 65_536
+
+
+def sending(parts: list[bytes], **headers: str | list[str]) -> Request:
+    """A request whose body comes in these parts."""
+    left = iter([*parts, None])
+
+    async def receive() -> Message:
+        part = next(left)
+        return {"type": "http.request", "body": part or b"", "more_body": part is not None}
+
+    return Request({**request(**headers).scope}, receive)
+
+
+@pytest.mark.parametrize("declared", [{}, {"content_length": "9"}, {"content_length": "7"}])
+async def test_a_body_is_what_came_whatever_was_declared(declared: dict[str, str]) -> None:
+    http = sending([b"123", b"", b"4567"], **declared)
+
+    assert await reading.read_body(http, 100) == b"1234567"
+
+
+async def test_a_body_of_a_known_length_is_not_put_together_at_the_end() -> None:
+    size = 200 * len(PART)
+    http = sending([PART] * 200, content_length=str(size))
+    tracemalloc.start()
+    try:
+        body = await reading.read_body(http, size)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(body) == size
+    assert most < 1.5 * size  # twice, if its parts and the whole are there at a time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -276,26 +277,29 @@ async def read_body(
     if declared.isdecimal() and int(declared) > most:
         await drain(http)
         raise _too_large(most)
-    parts: list[bytes] = []
+    # Of a known length, so that it need not be put together at the end: all callers would wait for
+    # that, for 30 ms. What does not come takes no memory: the system gives it when it is written.
+    whole = io.BytesIO(bytes(int(declared))) if declared.isdecimal() else io.BytesIO()
     size = 0
     refusal: errors.Refusal | None = None
     async for chunk in chunks(http):
         size += len(chunk)
         if hold is not None and refusal is None and HELD_BYTES_MIN < size <= most:
             try:
-                hold(len(chunk) if parts and size - len(chunk) > HELD_BYTES_MIN else size)
+                hold(len(chunk) if size - len(chunk) > HELD_BYTES_MIN else size)
             except errors.Refusal as error:  # told when the body has come to its end
                 refusal = error
-                parts.clear()
+                whole = io.BytesIO()
         if size <= most and refusal is None:
-            parts.append(chunk)
+            whole.write(chunk)
         elif size > most + DRAIN_BYTES_MAX:  # as in `drain`
             break
     if size > most:
         raise _too_large(most)
     if refusal is not None:
         raise refusal
-    return b"".join(parts)
+    whole.truncate(size)
+    return whole.getvalue()
 
 
 async def read_small(http: HttpRequest, most: int) -> bytes:
