@@ -216,10 +216,10 @@ async def test_a_second_collection_changes_nothing(
     clock.advance(60)
     assert await watch_one(ctx)
     # The results are stored, and then the server dies before it can say so.
-    async with ctx.lease(("ended",)) as batch:
+    async with ctx.leases.take("ended") as batch:
         assert batch is not None
         await _read_files(ctx, batch)
-        await ctx.postpone(batch, 0)
+        await batch.release(0)
     first = await look(ctx, requests)
     assert await collect_one(ctx)
     assert await look(ctx, requests) == first

@@ -125,13 +125,13 @@ async def test_a_wish_that_comes_while_the_create_begins_keeps_it_from_being_sen
     clock.advance(60)
     assert await form_one(ctx)
     assert await upload_one(ctx)
-    taken = ctx.lease
+    taken = ctx.leases.take
 
-    def late(states: Any) -> Any:
-        monkeypatch.setattr(ctx, "lease", taken)
-        return _WithWish(taken(states), ctx, rows)
+    def late(*states: str) -> Any:
+        monkeypatch.setattr(ctx.leases, "take", taken)
+        return _WithWish(taken(*states), ctx, rows)
 
-    monkeypatch.setattr(ctx, "lease", late)
+    monkeypatch.setattr(ctx.leases, "take", late)
     assert await create_one(ctx)
     await drive(ctx, clock)
     assert simulator.batches() == []

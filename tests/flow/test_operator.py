@@ -14,6 +14,7 @@ from openaibatching.server.domain.batch import OVERDUE
 from openaibatching.server.pipeline import store
 from openaibatching.server.pipeline.context import Context
 from openaibatching.server.pipeline.form import form_one
+from openaibatching.server.pipeline.steps import STEPS
 from openaibatching.server.pipeline.submit import create_one, upload_one
 from openaibatching.server.pipeline.worker import Worker
 from openaibatching.simulator import Faults, Simulator
@@ -106,12 +107,12 @@ async def test_a_stuck_batch_is_an_alarm_and_one_line(
         clock.advance(1)
         for step in (form_one, upload_one, create_one):
             assert await step(ctx)
-        worker = Worker(ctx)
+        worker = Worker(ctx, STEPS)
         with capture_logs() as events:
-            await worker._keep_house()
+            await worker.keep_house()
             clock.advance(OVERDUE.total_seconds() + 1)
             for _ in range(3):
-                await worker._keep_house()
+                await worker.keep_house()
     stuck = only(events, "batch_stuck")
     [(batch,)] = rows.execute("select id from batch").fetchall()
     assert (stuck["id"], stuck["state"], stuck["log_level"]) == (batch, "submitted", "error")

@@ -38,6 +38,7 @@ from openaibatching.server.database.readiness import Readiness
 from openaibatching.server.database.url import database_url
 from openaibatching.server.errors import ConfigError, StoppedEarly
 from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.steps import STEPS
 from openaibatching.server.pipeline.worker import Worker
 from openaibatching.server.providers.openai.client import Upstream
 from openaibatching.server.providers.openai.model_list import ModelList
@@ -89,7 +90,7 @@ class Service:
         self.settings = settings
         self.database = Database(url)
         self.ctx = Context(settings, self.database, Upstream(settings), tracing=tracing)
-        self.worker = Worker(self.ctx)
+        self.worker = Worker(self.ctx, STEPS)
         self._acceptor = Acceptor(self.database)
         self._deliverer = Deliverer(self.database)
         self._keyring = Keyring(server_keys, self.database)

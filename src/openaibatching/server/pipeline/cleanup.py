@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from openaibatching.server.domain.batch import Batch
 from openaibatching.server.domain.tokens import NO_TOKENS
 from openaibatching.server.errors import UpstreamError
-from openaibatching.server.pipeline import duplicates, settle, store
+from openaibatching.server.pipeline import duplicates, settle
 from openaibatching.server.pipeline.backoff import backoff_s
 from openaibatching.server.pipeline.context import Context
 from openaibatching.server.providers.openai.client import TERMINAL, UpstreamBatch
@@ -21,27 +21,28 @@ DOUBLE_ENDS_S = 60.0
 
 async def clean_one(ctx: Context) -> bool:
     """Delete the files of at most one collected batch upstream; whether there was one."""
-    async with ctx.lease(("collected",)) as batch:
-        if batch is None:
+    async with ctx.leases.take("collected") as held:
+        if held is None:
             return False
+        batch = held.row
         try:
             others = await duplicates.stop(ctx, batch) if duplicates.possible(batch) else []
             if any(other.status not in TERMINAL for other in others):
-                await ctx.postpone(batch, DOUBLE_ENDS_S)
+                await held.release(DOUBLE_ENDS_S)
                 return True
             for file_id in await _files(ctx, batch, others):
                 await ctx.upstream.delete_file(file_id)
-                async with ctx.database.transaction() as conn:
-                    await store.move_batch(conn, "forget_file", ctx.server, batch, file_id=file_id)
+                async with held.transaction() as writes:
+                    await writes.forget_file(file_id)
         except UpstreamError as error:
             wait_s = error.retry_after or backoff_s(batch.tries)
             log.warning("cleanup_failed", **batch.names, **logs.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s, logs.trouble(error))
+            await held.release(wait_s, logs.trouble(error))
             return True
-        async with ctx.database.transaction() as conn:
-            await store.move_batch(conn, "close_batch", ctx.server, batch, now=ctx.now())
+        async with held.transaction() as writes:
+            await writes.close()
             for other in others:  # it was paid, too
-                await settle.charge(ctx, conn, batch, other.tokens or NO_TOKENS)
+                await settle.charge(ctx, writes.conn, batch, other.tokens or NO_TOKENS)
         log.info("batch_closed", **batch.names)
     return True
 

@@ -12,12 +12,12 @@ from datetime import timedelta
 from openaibatching.server.database.statements import Connection
 from openaibatching.server.domain.batch import OVERDUE, Batch, Result, Unanswered
 from openaibatching.server.domain.jsonl import Lines
-from openaibatching.server.domain.tokens import token_columns
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
 from openaibatching.server.pipeline import evidence, model_limits, settle, store, token_limits
 from openaibatching.server.pipeline.backoff import backoff_s
 from openaibatching.server.pipeline.context import Context
 from openaibatching.server.pipeline.evidence import Read, Silence, Told
+from openaibatching.server.pipeline.held_batch import HeldBatch
 from openaibatching.server.pipeline.store import Sent
 from openaibatching.server.providers.openai import output_lines
 from openaibatching.server.telemetry import logs
@@ -35,31 +35,33 @@ READ_AGAIN_S_MAX = 1800.0
 
 async def collect_one(ctx: Context) -> bool:
     """Collect at most one ended batch; whether there was one."""
-    async with ctx.lease(("ended",)) as batch:
-        if batch is None:
+    async with ctx.leases.take("ended") as held:
+        if held is None:
             return False
+        batch = held.row
         try:
             if batch.downloads or batch.tries:
-                batch = await _look_again(ctx, batch)
-            read = await _read_files(ctx, batch)
+                await _look_again(ctx, held)
+            read = await _read_files(ctx, held)
         except UpstreamError as error:
             poll_s = ctx.settings.batch_poll_s
             wait_s = backoff_s(batch.tries, first=min(1.0, poll_s), most=min(300.0, poll_s * 20))
             wait_s = error.retry_after or wait_s
             log.warning("download_failed", **batch.names, **logs.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s, logs.trouble(error))
+            await held.release(wait_s, logs.trouble(error))
             return True
-        await _balance(ctx, batch, read)
+        await _balance(ctx, held, read)
     return True
 
 
-async def _read_files(ctx: Context, batch: Batch) -> Read:
+async def _read_files(ctx: Context, held: HeldBatch) -> Read:
     """Store what both files tell; what was in them."""
+    batch = held.row
     read = Read()
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id:
             try:
-                await _read_file(ctx, batch, file_id, read)
+                await _read_file(ctx, held, file_id, read)
             except UpstreamDenied as error:
                 # A file that OpenAI names but does not have: seen for a while after the end, or
                 # with a key of another project. Its answers are paid for, so patience is cheap.
@@ -70,16 +72,16 @@ async def _read_files(ctx: Context, batch: Batch) -> Read:
     return read
 
 
-async def _read_file(ctx: Context, batch: Batch, file_id: str, read: Read) -> None:
+async def _read_file(ctx: Context, held: HeldBatch, file_id: str, read: Read) -> None:
     unknown = read.unknown
     storing: asyncio.Task[None] | None = None
     try:
-        async with aclosing(_outcomes(ctx, batch, file_id, read)) as chunks:
+        async with aclosing(_outcomes(ctx, held.row, file_id, read)) as chunks:
             async for chunk in chunks:
                 if storing is not None:
                     await storing
                 # While the database stores it, the next ones are read.
-                storing = asyncio.create_task(_store(ctx, batch, chunk, read))
+                storing = asyncio.create_task(_store(ctx, held, chunk, read))
         if storing is not None:
             await storing
     finally:
@@ -87,7 +89,7 @@ async def _read_file(ctx: Context, batch: Batch, file_id: str, read: Read) -> No
             await asyncio.gather(storing, return_exceptions=True)
     if read.unknown > unknown:
         note = f"{read.unknown - unknown} lines in {file_id} belong to no request of ours"
-        await _note(ctx, batch, note)
+        await _note(ctx, held.row, note)
 
 
 async def _outcomes(
@@ -132,7 +134,7 @@ async def _outcomes(
 
 
 async def _store(
-    ctx: Context, batch: Batch, outcomes: Sequence[output_lines.Outcome], read: Read
+    ctx: Context, held: HeldBatch, outcomes: Sequence[output_lines.Outcome], read: Read
 ) -> None:
     # The first line of a request wins, but an answer wins over a failure: it is paid for. A
     # second line in a later chunk finds the request finished.
@@ -142,7 +144,9 @@ async def _store(
             first[outcome.id] = outcome
     if not first:
         return
-    async with ctx.database.turns.take(), ctx.database.transaction() as conn:
+    batch = held.row
+    async with ctx.database.turns.take(), held.transaction() as writes:
+        conn = writes.conn
         owed = await store.read_attempts(conn, batch, list(first))
         rows = [
             _row(ctx, batch, outcome, owed[outcome.id])
@@ -151,7 +155,7 @@ async def _store(
         ]
         if rows:
             tenants = {sent.id: sent.tenant for sent in owed.values()}
-            await settle.finish(ctx, conn, batch, rows, tenants)
+            await settle.finish(ctx, writes, rows, tenants)
         if account := next((row for row in rows if row.refund and row.state == "queued"), None):
             read.account = True
             await _hold(ctx, conn, batch, account)
@@ -191,25 +195,27 @@ async def _hold(ctx: Context, conn: Connection, batch: Batch, row: Result) -> No
     await model_limits.hold_longer(conn, batch.model, hold_s, code, "answered", ctx.now())
 
 
-async def _balance(ctx: Context, batch: Batch, read: Read) -> None:
+async def _balance(ctx: Context, held: HeldBatch, read: Read) -> None:
     """What never came goes again, or fails; then the batch is done."""
+    batch = held.row
     async with ctx.database.transaction() as conn:
         owed = await store.read_unanswered(conn, batch)
     silence = _judge(ctx, batch, read) if owed else Silence.SEND_AGAIN
     if silence is Silence.LOOK_AGAIN:
-        await _read_again(ctx, batch, read, owed)
+        await _read_again(held, read, owed)
         return
-    async with ctx.database.transaction() as conn:
+    async with held.transaction() as writes:
+        conn = writes.conn
         rows = [_row(ctx, batch, _silence(batch, request, silence), request) for request in owed]
         if rows:
             log.warning("answers_lost", **batch.names, missing=len(rows), then=silence.value)
             await store.note_event(conn, batch, f"{len(rows)} requests without a line")
-            await settle.finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
+            await settle.finish(ctx, writes, rows, {r.id: r.tenant for r in owed})
         if silence is Silence.GIVE_UP and (read.unattributable or read.gone):
             files = " and ".join(f for f in (batch.output_file_id, batch.error_file_id) if f)
             await store.note_event(conn, batch, f"left at OpenAI, to be read by a person: {files}")
-            await store.move_batch(conn, "keep_result_files", ctx.server, batch)
-        books = await settle.close_books(ctx, conn, batch)
+            await writes.keep_result_files()
+        books = await settle.close_books(ctx, writes)
         if books.completed + books.failed and not read.account:
             await model_limits.note_answered(conn, batch.model)
     await settle.trace(ctx, rows)
@@ -228,29 +234,30 @@ def _judge(ctx: Context, batch: Batch, read: Read) -> Silence:
     return evidence.judge(_told(batch), read, batch.reads + 1, since, poll)
 
 
-async def _read_again(ctx: Context, batch: Batch, read: Read, owed: Sequence[Unanswered]) -> None:
+async def _read_again(held: HeldBatch, read: Read, owed: Sequence[Unanswered]) -> None:
     """Read the batch and its files again later: what is missing in them is paid for."""
+    batch = held.row
     wait_s = backoff_s(batch.downloads, most=READ_AGAIN_S_MAX)
     log.warning(
         "answers_missing", **batch.names, missing=len(owed), broken=read.broken, wait_s=wait_s
     )
     problem = evidence.why(_told(batch), read, len(owed))
-    async with ctx.database.transaction() as conn:
-        whole = evidence.whole(_told(batch), read)
-        await store.move_batch(conn, "read_again", ctx.server, batch, whole=whole)
-        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), problem)
+    async with held.transaction() as writes:
+        await writes.read_again(whole=evidence.whole(_told(batch), read))
+        await writes.release(wait_s, problem)
 
 
-async def _look_again(ctx: Context, batch: Batch) -> Batch:
-    """The batch as OpenAI has it now: a file or its id may have come since, so no verdict rests on
-    what was seen before the wait. Raises UpstreamError."""
+async def _look_again(ctx: Context, held: HeldBatch) -> None:
+    """See the batch as OpenAI has it now: a file or its id may have come since, so no verdict rests
+    on what was seen before the wait. Raises UpstreamError."""
+    batch = held.row
     assert batch.upstream_id is not None
     try:
         seen = await ctx.upstream.retrieve(batch.upstream_id)
     except UpstreamDenied as error:
         if error.status != 404:
             raise
-        return batch  # it vanished: what was seen of it stays
+        return  # it vanished: what was seen of it stays
     # Usage that comes late is taken as long as no answer has been taken off it.
     settled = batch.completed + batch.failed + batch.requeued + batch.cancelled
     late = None if batch.charged or settled else seen.tokens
@@ -264,20 +271,9 @@ async def _look_again(ctx: Context, batch: Batch) -> Batch:
     )
     if known != batch:
         known = replace(known, reads=0)
-    async with ctx.database.transaction() as conn:
-        await store.move_batch(
-            conn,
-            "look_again",
-            ctx.server,
-            batch,
-            output_file_id=known.output_file_id,
-            error_file_id=known.error_file_id,
-            completed=known.upstream_completed,
-            failed=known.upstream_failed,
-            reads=known.reads,
-            **token_columns(late),
-        )
-    return known
+    async with held.transaction() as writes:
+        await writes.look_again(known, late)
+    held.row = known
 
 
 def _silence(batch: Batch, request: Unanswered, silence: Silence) -> output_lines.Outcome:

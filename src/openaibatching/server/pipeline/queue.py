@@ -88,7 +88,7 @@ async def claim(conn: Connection, group: Group, seqs: Sequence[int]) -> int:
         params = {"batch_id": batch_id, "seqs": part}
         taken += await (await execute(conn, "claim_requests", params)).fetchall()
     if taken:
-        await _insert_batch(conn, batch_id, None, group, taken)
+        await insert_batch(conn, batch_id, None, group, taken)
     return sum(requests for _, requests, *_ in taken)
 
 
@@ -96,7 +96,7 @@ _Taken = tuple[str, int, int, int, Decimal]
 """(tenant, requests, line bytes, tokens, USD at most): what a batch took of a tenant's."""
 
 
-async def _insert_batch(
+async def insert_batch(
     conn: Connection,
     id_: uuid.UUID,
     parent_id: uuid.UUID | None,

@@ -9,6 +9,7 @@ from openaibatching.server.database.statements import Connection
 from openaibatching.server.domain.batch import Batch, Result, Unanswered
 from openaibatching.server.pipeline import model_limits, settle, store, token_limits
 from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.held_batch import HeldBatch
 from openaibatching.server.providers.openai import output_lines, refusals
 from openaibatching.server.telemetry import logs
 
@@ -20,19 +21,21 @@ PROBING_MAX = timedelta(hours=25)
 
 async def refused_one(ctx: Context) -> bool:
     """Resolve at most one refused batch; whether there was one."""
-    async with ctx.lease(("refused",)) as batch:
-        if batch is None:
+    async with ctx.leases.take("refused") as held:
+        if held is None:
             return False
-        if batch.cancel_wished_at is None:
-            await _resolve(ctx, batch)
+        if held.row.cancel_wished_at is None:
+            await _resolve(ctx, held)
         else:
-            await settle.call_off(ctx, batch)
+            await settle.call_off(ctx, held)
     return True
 
 
-async def _resolve(ctx: Context, batch: Batch) -> None:
+async def _resolve(ctx: Context, held: HeldBatch) -> None:
     """The culprits fail, and the rest goes again without an attempt."""
-    async with ctx.database.transaction() as conn:
+    batch = held.row
+    async with held.transaction() as writes:
+        conn = writes.conn
         owed = await store.read_unanswered(conn, batch)
         verdict = await _judge(ctx, conn, batch, owed)
         log.warning(
@@ -43,18 +46,18 @@ async def _resolve(ctx: Context, batch: Batch) -> None:
             codes=refusals.codes(batch.errors),
         )
         if isinstance(verdict, refusals.Wait):
-            await store.release_batch(conn, ctx.server, batch, token_limits.hold_s(ctx), ctx.now())
+            await writes.release(token_limits.hold_s(ctx))
             return
         rows: list[Result] = []
         if isinstance(verdict, refusals.Halve):
-            await store.split_batch(conn, ctx.server, batch, owed)
+            await writes.split(owed)
             log.warning("batch_halved", **batch.names, requests=len(owed))
         else:
             reasons = verdict.reasons if isinstance(verdict, refusals.Culprits) else {}
             rows = [_after_refusal(r, reasons.get(line)) for line, r in enumerate(owed)]
-            await settle.finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
+            await settle.finish(ctx, writes, rows, {r.id: r.tenant for r in owed})
         await _hold(ctx, conn, batch, owed, verdict)
-        books = await settle.close_books(ctx, conn, batch)
+        books = await settle.close_books(ctx, writes)
     await settle.trace(ctx, rows)
     settle.report(batch, books)
 

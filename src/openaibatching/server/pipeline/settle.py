@@ -13,6 +13,7 @@ from openaibatching.server.domain.tokens import Tokens
 from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.pipeline import model_limits, store
 from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.held_batch import BatchWrites, HeldBatch
 from openaibatching.server.pipeline.store import Books
 from openaibatching.server.telemetry import logs
 
@@ -21,8 +22,7 @@ log = logs.get()
 
 async def finish(
     ctx: Context,
-    conn: Connection,
-    batch: Batch,
+    writes: BatchWrites,
     rows: Sequence[Result],
     tenants: Mapping[uuid.UUID, str],
 ) -> None:
@@ -30,9 +30,10 @@ async def finish(
 
     Of a batch whose end a caller wished, what has no answer is cancelled and does not go again.
     """
+    conn, batch = writes.conn, writes.row
     if batch.cancel_wished_at is not None:
         rows = [_called_off(row) for row in rows]
-    await store.store_results(conn, ctx.server, batch, rows, now=ctx.now())
+    await writes.store_results(rows)
     spent = receipts.spent(rows, tenants, ctx.settings.unpriced_usd_mtok)
     await spending.add_spending(conn, batch, spent, ctx.now())
     await spending.add_failures(conn, batch, receipts.failed(rows, tenants), ctx.now())
@@ -45,14 +46,14 @@ def _called_off(row: Result) -> Result:
     return Result(row.id, "cancelled", None, None, refund=row.refund) if unanswered else row
 
 
-async def call_off(ctx: Context, batch: Batch) -> None:
+async def call_off(ctx: Context, held: HeldBatch) -> None:
     """Cancel all requests of a batch whose end a caller wished before OpenAI had it."""
-    async with ctx.database.transaction() as conn:
-        owed = await store.read_unanswered(conn, batch)
+    async with held.transaction() as writes:
+        owed = await store.read_unanswered(writes.conn, held.row)
         rows = [Result(request.id, "cancelled", None, None, refund=True) for request in owed]
-        await finish(ctx, conn, batch, rows, {r.id: r.tenant for r in owed})
-        books = await close_books(ctx, conn, batch)
-    report(batch, books)
+        await finish(ctx, writes, rows, {r.id: r.tenant for r in owed})
+        books = await close_books(ctx, writes)
+    report(held.row, books)
 
 
 async def trace(ctx: Context, rows: Sequence[Result]) -> None:
@@ -66,10 +67,10 @@ async def trace(ctx: Context, rows: Sequence[Result]) -> None:
         await ctx.tracing.finished(traced, ended)
 
 
-async def close_books(ctx: Context, conn: Connection, batch: Batch) -> Books:
+async def close_books(ctx: Context, writes: BatchWrites) -> Books:
     """The batch is done; what OpenAI charged for answers that nobody got is spent as well."""
-    books = await store.finish_collect(conn, ctx.server, batch, ctx.now())
-    await charge(ctx, conn, batch, books.unanswered)
+    books = await writes.finish_collect()
+    await charge(ctx, writes.conn, writes.row, books.unanswered)
     return books
 
 

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from psycopg.rows import class_row
@@ -22,13 +21,9 @@ from openaibatching.server.database.statements import (
     Connection,
     execute,
     struct_row,
-    value,
 )
-from openaibatching.server.domain.batch import Batch, Lease, Result, Unanswered
-from openaibatching.server.domain.tokens import NO_TOKENS, Tokens, token_columns
-from openaibatching.server.errors import LeaseLost
-from openaibatching.server.pipeline.queue import _insert_batch
-from openaibatching.server.providers.openai.refusals import halves
+from openaibatching.server.domain.batch import Batch, Lease, Unanswered
+from openaibatching.server.domain.tokens import Tokens
 from openaibatching.server.telemetry.tracing import Traced
 
 
@@ -117,42 +112,9 @@ async def renew_leases(conn: Connection, server: int, leases: Sequence[Lease]) -
     return set(await (await execute(conn, "renew_leases", params)).fetchall())
 
 
-async def release_batch(
-    conn: Connection,
-    server: int,
-    batch: Batch,
-    wait_s: float,
-    now: datetime | None,
-    trouble: str | None = None,
-) -> None:
-    """Give the batch back; its next turn is in `wait_s` seconds. Raises LeaseLost.
-
-    `trouble`: why it failed this time, for people to read; None if it did not.
-    """
-    params = {
-        "server": server,
-        "id": batch.id,
-        "lease": batch.leases,
-        "wait": timedelta(seconds=wait_s),
-        "trouble": trouble,
-        "now": now,
-    }
-    if await value(conn, "release_batch", params) is None:
-        raise LeaseLost(f"batch {batch.id}: it was taken before it was given back")
-
-
 async def wake_batch(conn: Connection, upstream_id: str) -> None:
     """Let the watcher look at this batch now."""
     await execute(conn, "wake_batch", {"upstream_id": upstream_id})
-
-
-async def move_batch(
-    conn: Connection, transition: str, server: int, batch: Batch, **values: Any
-) -> None:
-    """Run one of the named batch transitions. Raises LeaseLost if it found no row."""
-    params = {"server": server, "id": batch.id, "lease": batch.leases, **values}
-    if await value(conn, transition, params) is None:
-        raise LeaseLost(f"batch {batch.id}: {transition} found it in other hands")
 
 
 async def read_bodies(
@@ -174,51 +136,6 @@ async def read_input_file(conn: Connection, batch: Batch) -> tuple[bool, str | N
     return row is not None, row[0] if row else None
 
 
-async def store_results(
-    conn: Connection,
-    server: int,
-    batch: Batch,
-    results: Sequence[Result],
-    now: datetime | None,
-) -> None:
-    """Finish or requeue requests of the batch, and count them in its books.
-
-    Raises LeaseLost, and then nothing of it is to be committed.
-    """
-    params = {
-        "batch_id": batch.id,
-        "ids": [r.id for r in results],
-        "states": [r.state for r in results],
-        "status_codes": [r.status_code for r in results],
-        "upstream_ids": [r.upstream_id for r in results],
-        "answers": [r.answer for r in results],
-        "realtimes": [r.receipt and r.receipt.realtime for r in results],
-        "paids": [r.receipt and r.receipt.paid for r in results],
-        "incompletes": [r.receipt and r.receipt.incomplete for r in results],
-        "refunds": [int(r.refund) for r in results],
-        "waits": [timedelta(seconds=r.wait_s) for r in results],
-        "now": now,
-    }
-    rows = await (await execute(conn, "store_results", params)).fetchall()
-    await _count(conn, server, batch, dict(rows), sum((r.tokens for r in results), NO_TOKENS))
-
-
-async def _count(
-    conn: Connection, server: int, batch: Batch, moved: dict[str, int], tokens: Tokens
-) -> None:
-    await move_batch(
-        conn,
-        "count_results",
-        server,
-        batch,
-        completed=moved.get("completed", 0),
-        failed=moved.get("failed", 0),
-        requeued=moved.get("queued", 0),
-        cancelled=moved.get("cancelled", 0),
-        **token_columns(tokens),
-    )
-
-
 async def read_unanswered(conn: Connection, batch: Batch) -> list[Unanswered]:
     """The batch's requests without a result, in the order of the file's lines."""
     cur = await execute(conn, "read_unanswered", {"batch_id": batch.id}, class_row(Unanswered))
@@ -232,34 +149,6 @@ async def read_attempts(
     params = {"batch_id": batch.id, "ids": list(ids)}
     cur = await execute(conn, "read_attempts", params, struct_row(Sent))
     return {sent.id: sent for sent in await cur.fetchall()}
-
-
-async def finish_collect(
-    conn: Connection, server: int, batch: Batch, now: datetime | None
-) -> Books:
-    """Every request of the batch has its result. Raises LeaseLost."""
-    params = {"server": server, "id": batch.id, "lease": batch.leases, "now": now}
-    row = await (await execute(conn, "finish_collect", params)).fetchone()
-    if row is None:
-        raise LeaseLost(f"batch {batch.id}: finish_collect found it in other hands")
-    completed, failed, requeued, cancelled, *tokens = row
-    return Books(completed, failed, requeued, cancelled, Tokens(*tokens))
-
-
-async def split_batch(
-    conn: Connection, server: int, batch: Batch, owed: Sequence[Unanswered]
-) -> None:
-    """Two new batches, each with a half of what the refused one owes. Raises LeaseLost."""
-    for half in halves(owed):
-        to_batch_id = uuid.uuid4()
-        params = {
-            "to_batch_id": to_batch_id,
-            "batch_id": batch.id,
-            "seqs": [request.seq for request in half],
-        }
-        taken = await (await execute(conn, "move_requests", params)).fetchall()
-        await _insert_batch(conn, to_batch_id, batch.id, batch, taken)
-    await _count(conn, server, batch, {"queued": len(owed)}, NO_TOKENS)
 
 
 async def note_event(conn: Connection, batch: Batch, note: str) -> None:

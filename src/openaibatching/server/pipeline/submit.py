@@ -30,6 +30,7 @@ from openaibatching.server.errors import (
 from openaibatching.server.pipeline import cancels, model_limits, queue, store
 from openaibatching.server.pipeline.backoff import BACKOFF_MAX_S, backoff_s
 from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.held_batch import HeldBatch
 from openaibatching.server.providers.openai.input_lines import batch_line, file_name
 from openaibatching.server.providers.openai.reasons import Cause, cause
 from openaibatching.server.telemetry import logs
@@ -51,61 +52,63 @@ _OF_ALL_REQUESTS = (Cause.MODEL, Cause.BATCH, Cause.TOKENS)
 
 async def upload_one(ctx: Context) -> bool:
     """Upload the file of at most one batch; whether there was one."""
-    batch = None
+    held = None
     try:
-        async with ctx.lease(("claimed", "uploading")) as batch:
-            if batch is not None and batch.cancel_wished_at is not None:
-                await _call_off(ctx, batch)
-            elif batch is not None:
-                await _adopt_or_upload(ctx, batch)
+        async with ctx.leases.take("claimed", "uploading") as held:
+            if held is not None and held.row.cancel_wished_at is not None:
+                await _call_off(held)
+            elif held is not None:
+                await _adopt_or_upload(ctx, held)
     except LeaseLost:
-        if batch is not None:
-            await _take_back(ctx, batch)
+        if held is not None:
+            await _take_back(ctx, held.row)
         raise
-    return batch is not None
+    return held is not None
 
 
-async def _adopt_or_upload(ctx: Context, batch: Batch) -> None:
-    if batch.state == "uploading" and await _find_uploaded(ctx, batch):
+async def _adopt_or_upload(ctx: Context, held: HeldBatch) -> None:
+    batch = held.row
+    if batch.state == "uploading" and await _find_uploaded(ctx, held):
         return
     try:
-        await _upload(ctx, batch)
+        await _upload(ctx, held)
     except UpstreamRefused as error:
-        await _refused(ctx, batch, error, at="upload")
+        await _refused(held, error, at="upload")
     except UpstreamError as error:
-        log.warning("upload_failed", **await _later(ctx, batch, error))
+        log.warning("upload_failed", **await _later(ctx, held, error))
     except OSError as error:
         wait_s = backoff_s(batch.tries)
         log.error("spool_failed", **batch.names, detail=str(error), wait_s=wait_s)
         trouble = f"its file could not be written to DATA_DIR: {error.strerror}"
-        await ctx.postpone(batch, wait_s, trouble)
+        await held.release(wait_s, trouble)
 
 
-async def _find_uploaded(ctx: Context, batch: Batch) -> bool:
+async def _find_uploaded(ctx: Context, held: HeldBatch) -> bool:
     """Adopt the file that an upload of unknown outcome left; false if there is none."""
+    batch = held.row
     try:
         found = await ctx.upstream.find_files(file_name(batch.id), batch.created_at)
     except UpstreamError as error:
-        log.warning("search_failed", **await _later(ctx, batch, error))
+        log.warning("search_failed", **await _later(ctx, held, error))
         return True
     if found:
-        await _uploaded(ctx, batch, found[0])
+        await _uploaded(held, found[0])
     return bool(found)
 
 
-async def _upload(ctx: Context, batch: Batch) -> None:
-    async with _spooled(ctx, batch) as file:
+async def _upload(ctx: Context, held: HeldBatch) -> None:
+    async with _spooled(ctx, held.row) as file:
         # An upload that may have acted unseen is simply repeated: a file costs nothing, and
         # `clean_one` deletes every file of this name.
-        async with ctx.database.transaction() as conn:
-            await store.move_batch(conn, "start_upload", ctx.server, batch, now=ctx.now())
-        file_id = await ctx.upstream.upload(file_name(batch.id), file)
-    await _uploaded(ctx, batch, file_id)
+        async with held.transaction() as writes:
+            await writes.start_upload()
+        file_id = await ctx.upstream.upload(file_name(held.row.id), file)
+    await _uploaded(held, file_id)
 
 
-async def _uploaded(ctx: Context, batch: Batch, file_id: str) -> None:
-    async with ctx.database.transaction() as conn:
-        await store.move_batch(conn, "finish_upload", ctx.server, batch, input_file_id=file_id)
+async def _uploaded(held: HeldBatch, file_id: str) -> None:
+    async with held.transaction() as writes:
+        await writes.finish_upload(file_id)
 
 
 async def _take_back(ctx: Context, batch: Batch) -> None:
@@ -150,93 +153,98 @@ async def _spooled(ctx: Context, batch: Batch) -> AsyncIterator[IO[bytes]]:
 
 async def create_one(ctx: Context) -> bool:
     """Create at most one batch at OpenAI, or find out what became of it; whether there was one."""
-    async with ctx.lease(("uploaded", "creating")) as batch:
-        if batch is None:
+    async with ctx.leases.take("uploaded", "creating") as held:
+        if held is None:
             return False
+        batch = held.row
         # Two branches, because one error means two things: a create that is refused did not
         # act, while a refused look says nothing about the create before it.
         if batch.state == "uploaded" and batch.cancel_wished_at is not None:
-            await _call_off(ctx, batch)
+            await _call_off(held)
         elif batch.state == "uploaded":
-            await _try_create(ctx, batch)
+            await _try_create(ctx, held)
         else:
             try:
-                await _find_created(ctx, batch)
+                await _find_created(ctx, held)
             except UpstreamError as error:
-                log.warning("search_failed", **await _later(ctx, batch, error))
+                log.warning("search_failed", **await _later(ctx, held, error))
     return True
 
 
-async def _call_off(ctx: Context, batch: Batch) -> None:
+async def _call_off(held: HeldBatch) -> None:
     """Its end is wished: it is not sent."""
-    async with ctx.database.transaction() as conn:
-        await store.move_batch(conn, "call_off_batch", ctx.server, batch, now=ctx.now())
-    log.info("batch_called_off", **batch.names, requests=batch.requests)
+    async with held.transaction() as writes:
+        await writes.call_off()
+    log.info("batch_called_off", **held.row.names, requests=held.row.requests)
 
 
-async def _try_create(ctx: Context, batch: Batch) -> None:
+async def _try_create(ctx: Context, held: HeldBatch) -> None:
+    batch = held.row
     try:
-        await _create(ctx, batch)
+        await _create(ctx, held)
     except UpstreamRefused as error:
         if _file_invisible(error) and batch.tries < FILE_INVISIBLE_TRIES_MAX:
-            await _undo(ctx, batch, backoff_s(batch.tries), error)
+            await _undo(held, backoff_s(batch.tries), error)
         elif _file_invisible(error) or _cause_of(error) in _OF_ALL_REQUESTS:
-            await _refused(ctx, batch, error)
+            await _refused(held, error)
         else:
-            await _hold(ctx, batch, error)
+            await _hold(ctx, held, error)
     except (UpstreamBusy, UpstreamDenied) as error:
         if _cause_of(error) is Cause.MODEL:  # told as 404, or as 403 without access to it
-            await _refused(ctx, batch, error)
+            await _refused(held, error)
         elif error.status == 404 and batch.tries >= FILE_INVISIBLE_TRIES_MAX:
-            await _refused(ctx, batch, error, file_missing=True)
+            await _refused(held, error, file_missing=True)
         else:
-            await _hold(ctx, batch, error)
+            await _hold(ctx, held, error)
     except UpstreamError as error:
-        async with ctx.database.transaction() as conn:
-            await store.move_batch(conn, "note_unknown", ctx.server, batch, now=ctx.now())
-        log.warning("create_unknown", **await _later(ctx, batch, error))
+        async with held.transaction() as writes:
+            await writes.note_unknown()
+        log.warning("create_unknown", **await _later(ctx, held, error))
 
 
-async def _hold(ctx: Context, batch: Batch, error: UpstreamError) -> None:
+async def _hold(ctx: Context, held: HeldBatch, error: UpstreamError) -> None:
     """Ask again later, and form no more batches of the model until then.
 
     Nothing of a batch's content is looked at when it is created, so a refusal is about the account,
     the project or the region, and halving the batch would only multiply it.
     """
+    batch = held.row
     wait_s = error.retry_after or backoff_s(batch.tries, first=CREATE_HOLD_S)
     log.warning("create_refused", **batch.names, **logs.said(error), wait_s=wait_s)
     async with ctx.database.transaction() as conn:
         # Beyond this batch's next try, so that none is formed beside it.
         await model_limits.hold_model(conn, batch.model, 2 * wait_s, error.code, ctx.now())
-    await _undo(ctx, batch, wait_s, error)
+    await _undo(held, wait_s, error)
 
 
-async def _create(ctx: Context, batch: Batch) -> None:
+async def _create(ctx: Context, held: HeldBatch) -> None:
+    batch = held.row
     assert batch.input_file_id is not None
     committing = time.monotonic()
-    async with ctx.database.transaction() as conn:
+    async with held.transaction() as writes:
+        conn = writes.conn
         await queue.lock_creates(conn)
         # Wished since the batch was taken: a create that begins after the wish is not sent.
         if await cancels.lock_wish(conn, batch):
-            await store.release_batch(conn, ctx.server, batch, 0, ctx.now())
+            await writes.release(0)
             return
         if await queue.creates_last_hour(conn, ctx.now()) >= UPSTREAM_CREATES_PER_HOUR:
             log.warning("creations_full", **batch.names, wait_s=CREATES_FULL_S)
             trouble = f"{UPSTREAM_CREATES_PER_HOUR:,} batches were created in the last hour"
-            await store.release_batch(conn, ctx.server, batch, CREATES_FULL_S, ctx.now(), trouble)
+            await writes.release(CREATES_FULL_S, trouble)
             return
         if batch.parent_id is not None and not await _of_a_share(ctx, conn, batch):
             log.warning("share_used_up", **batch.names, wait_s=CREATES_FULL_S)
             trouble = "its tenants have used up their share of the batches of an hour"
-            await store.release_batch(conn, ctx.server, batch, CREATES_FULL_S, ctx.now(), trouble)
+            await writes.release(CREATES_FULL_S, trouble)
             return
-        await store.move_batch(conn, "start_create", ctx.server, batch, now=ctx.now())
+        await writes.start_create()
     # A process that was paused here for longer than its lease must not send: another server
     # may be about to.
     if time.monotonic() - committing > LEASE_S / 2:
         raise LeaseLost(f"batch {batch.id}: paused before its creation was sent")
     created = await ctx.upstream.create(batch.id, batch.input_file_id, batch.endpoint)
-    await _created(ctx, batch, created.id, created.status)
+    await _created(ctx, held, created.id, created.status)
 
 
 async def _of_a_share(ctx: Context, conn: Connection, batch: Batch) -> bool:
@@ -247,36 +255,30 @@ async def _of_a_share(ctx: Context, conn: Connection, batch: Batch) -> bool:
     return any(creations.may(tenant) for tenant, _ in shares)
 
 
-async def _created(ctx: Context, batch: Batch, upstream_id: str, status: str) -> None:
-    async with ctx.database.transaction() as conn:
-        await store.move_batch(
-            conn,
-            "finish_create",
-            ctx.server,
-            batch,
-            upstream_id=upstream_id,
-            status=status,
-            now=ctx.now(),
-            wait=timedelta(seconds=backoff_s(0, first=ctx.settings.batch_poll_s)),
-        )
+async def _created(ctx: Context, held: HeldBatch, upstream_id: str, status: str) -> None:
+    poll_s = backoff_s(0, first=ctx.settings.batch_poll_s)
+    async with held.transaction() as writes:
+        await writes.finish_create(upstream_id, status, poll_s)
+    batch = held.row
     log.info("batch_submitted", **batch.names, upstream_batch=upstream_id, requests=batch.requests)
 
 
-async def _find_created(ctx: Context, batch: Batch) -> None:
+async def _find_created(ctx: Context, held: HeldBatch) -> None:
     """Adopt what a create of unknown outcome made; create again only when it is not there."""
+    batch = held.row
     assert batch.attempted_at is not None
     found = await ctx.upstream.find_batches(batch.id, batch.created_at)
     if found:
         log.info("batch_adopted", **batch.names, upstream_batch=found[0].id)
-        await _created(ctx, batch, found[0].id, found[0].status)
+        await _created(ctx, held, found[0].id, found[0].status)
         return
     settled = batch.attempted_at + timedelta(seconds=ctx.settings.batch_settle_s)
     if batch.now >= settled:
         log.warning("create_repeated", **batch.names)
-        await _undo(ctx, batch, 0)
+        await _undo(held, 0)
     else:
         left = (settled - batch.now).total_seconds()
-        await ctx.postpone(batch, min(left, LOOK_AGAIN_S))
+        await held.release(min(left, LOOK_AGAIN_S))
 
 
 def _file_invisible(error: UpstreamRefused) -> bool:
@@ -289,18 +291,16 @@ def _cause_of(error: UpstreamError) -> Cause | None:
     return cause(status=error.status, code=error.code, param=error.param, message=error.message)
 
 
-async def _undo(
-    ctx: Context, batch: Batch, wait_s: float, refused: UpstreamError | None = None
-) -> None:
+async def _undo(held: HeldBatch, wait_s: float, refused: UpstreamError | None = None) -> None:
     trouble = logs.trouble(refused) if refused else None
-    async with ctx.database.transaction() as conn:
-        refunded = int(refused is not None)
-        await store.move_batch(conn, "undo_create", ctx.server, batch, refused=refunded)
-        await store.release_batch(conn, ctx.server, batch, wait_s, ctx.now(), trouble)
+    async with held.transaction() as writes:
+        await writes.undo_create(refused=refused is not None)
+        await writes.release(wait_s, trouble)
 
 
-async def _later(ctx: Context, batch: Batch, error: UpstreamError) -> dict[str, object]:
-    """Postpone it; what is to be logged about that."""
+async def _later(ctx: Context, held: HeldBatch, error: UpstreamError) -> dict[str, object]:
+    """Give it back for later; what is to be logged about that."""
+    batch = held.row
     # While an outcome is unknown, looking is what it waits for: never longer than half the time
     # after which it is sent again.
     most = max(1.0, ctx.settings.batch_settle_s / 2)
@@ -309,28 +309,20 @@ async def _later(ctx: Context, batch: Batch, error: UpstreamError) -> dict[str, 
     if denied:  # a refused key helps no other batch of the model either
         async with ctx.database.transaction() as conn:
             await model_limits.hold_model(conn, batch.model, 2 * wait_s, error.code, ctx.now())
-    await ctx.postpone(batch, wait_s, logs.trouble(error))
+    await held.release(wait_s, logs.trouble(error))
     return {**batch.names, **logs.said(error), "wait_s": wait_s}
 
 
 async def _refused(
-    ctx: Context,
-    batch: Batch,
+    held: HeldBatch,
     error: UpstreamError,
     *,
     at: str | None = None,
     file_missing: bool = False,
 ) -> None:
-    log.warning("submission_refused", **batch.names, **logs.said(error))
+    log.warning("submission_refused", **held.row.names, **logs.said(error))
     reason = {"code": error.code, "message": error.message, "param": error.param, "at": at}
     if file_missing:
         reason |= {"param": "input_file_id", "message": "Cannot find file."}
-    async with ctx.database.transaction() as conn:
-        await store.move_batch(
-            conn,
-            "refuse_batch",
-            ctx.server,
-            batch,
-            errors=json.dumps([reason]).encode(),
-            now=ctx.now(),
-        )
+    async with held.transaction() as writes:
+        await writes.refuse(json.dumps([reason]).encode())

@@ -5,14 +5,12 @@ A look that fails says nothing about the batch: it stays as it is and is looked 
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from openaibatching.server.domain.batch import OVERDUE, Batch
-from openaibatching.server.domain.tokens import token_columns
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
-from openaibatching.server.pipeline import duplicates, model_limits, store
+from openaibatching.server.pipeline import duplicates, model_limits
 from openaibatching.server.pipeline.backoff import backoff_s, jittered
 from openaibatching.server.pipeline.context import Context
+from openaibatching.server.pipeline.held_batch import HeldBatch
 from openaibatching.server.providers.openai.client import TERMINAL, UpstreamBatch
 from openaibatching.server.telemetry import counters, logs
 
@@ -29,9 +27,10 @@ def poll_wait_s(poll_s: float, looks: int) -> float:
 
 async def watch_one(ctx: Context) -> bool:
     """Look at the batch whose turn it is; whether there was one."""
-    async with ctx.lease(("submitted",)) as batch:
-        if batch is None:
+    async with ctx.leases.take("submitted") as held:
+        if held is None:
             return False
+        batch = held.row
         assert batch.upstream_id is not None
         try:
             if duplicates.possible(batch):
@@ -41,18 +40,20 @@ async def watch_one(ctx: Context) -> bool:
             poll_s = ctx.settings.batch_poll_s
             wait_s = backoff_s(batch.tries, first=poll_s, most=poll_s * GROWTH_MAX)
             log.warning("poll_failed", **batch.names, **logs.said(error), wait_s=wait_s)
-            await ctx.postpone(batch, wait_s, logs.trouble(error))
+            await held.release(wait_s, logs.trouble(error))
             return True
-        await _note(ctx, batch, seen)
+        await _note(ctx, held, seen)
         if seen.status in TERMINAL and batch.submitted_at is not None:
             took = batch.now - batch.submitted_at
             counters.BATCH_DURATION.labels(seen.status).observe(took.total_seconds())
     return True
 
 
-async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
+async def _note(ctx: Context, held: HeldBatch, seen: UpstreamBatch) -> None:
     """Write down what was seen of the batch, and give it back."""
-    async with ctx.database.transaction() as conn:
+    batch = held.row
+    async with held.transaction() as writes:
+        conn = writes.conn
         if batch.upstream_status in _VALIDATING and seen.status not in (*_VALIDATING, "failed"):
             await model_limits.note_accepted(conn, batch.model, ctx.now())
             limit = await model_limits.raise_limit(conn, batch, ctx.now())
@@ -60,38 +61,13 @@ async def _note(ctx: Context, batch: Batch, seen: UpstreamBatch) -> None:
                 log.info("limit_raised", model=batch.model, tokens=limit)
         if seen.status == "failed" and not (seen.output_file_id or seen.error_file_id):
             log.info("batch_ended", **batch.names, status=seen.status)
-            await store.move_batch(
-                conn, "refuse_batch", ctx.server, batch, errors=seen.errors, now=ctx.now()
-            )
+            await writes.refuse(seen.errors)
         elif seen.status in TERMINAL:
             log.info("batch_ended", **batch.names, status=seen.status)
-            await store.move_batch(
-                conn,
-                "end_batch",
-                ctx.server,
-                batch,
-                status=seen.status,
-                output_file_id=seen.output_file_id,
-                error_file_id=seen.error_file_id,
-                errors=seen.errors,
-                completed=seen.completed,
-                failed=seen.failed,
-                **token_columns(seen.tokens),
-                now=ctx.now(),
-            )
+            await writes.end(seen)
         else:
-            await store.move_batch(
-                conn,
-                "note_status",
-                ctx.server,
-                batch,
-                status=seen.status,
-                completed=seen.completed,
-                failed=seen.failed,
-                wait=timedelta(seconds=poll_wait_s(ctx.settings.batch_poll_s, batch.tries)),
-                turn=batch.next_at,
-                now=ctx.now(),
-            )
+            poll_s = poll_wait_s(ctx.settings.batch_poll_s, batch.tries)
+            await writes.note_status(seen, poll_s)
 
 
 async def _look(ctx: Context, batch: Batch, upstream_id: str) -> UpstreamBatch:

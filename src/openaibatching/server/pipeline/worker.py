@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from openaibatching.server.auth import audit
@@ -17,31 +17,28 @@ from openaibatching.server.config.settings import LEASE_S, Settings
 from openaibatching.server.errors import DatabaseConflict, DatabaseUnavailable, LeaseLost
 from openaibatching.server.pipeline import store
 from openaibatching.server.pipeline.backoff import backoff_s
-from openaibatching.server.pipeline.cleanup import clean_one
-from openaibatching.server.pipeline.collect import collect_one
 from openaibatching.server.pipeline.context import Context
-from openaibatching.server.pipeline.form import form_some
-from openaibatching.server.pipeline.refused import refused_one
-from openaibatching.server.pipeline.submit import create_one, upload_one
-from openaibatching.server.pipeline.watch import watch_one
 from openaibatching.server.telemetry import logs
 
 log = logs.get()
 
-Step = Callable[[Context], Awaitable[bool]]
-
 QUEUED = "queued"
 """What is told when requests shall be sent now."""
 
-# (step, the batch states that it takes, how many at a time)
-STEPS: tuple[tuple[Step, tuple[str, ...], int], ...] = (
-    (upload_one, ("claimed", "uploading"), 2),
-    (create_one, ("uploaded", "creating"), 2),
-    (watch_one, ("submitted",), 2),
-    (refused_one, ("refused",), 1),
-    (collect_one, ("ended",), 2),
-    (clean_one, ("collected",), 1),
-)
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the way. `run` does at most one unit of work and says whether there was any.
+
+    It is called again when something in one of the states `wakes_on` may be taken, by `copies`
+    loops side by side.
+    """
+
+    name: str
+    run: Callable[[Context], Awaitable[bool]]
+    wakes_on: tuple[str, ...]
+    copies: int = 1
+
 
 PACE_S_MIN, PACE_S_MAX = 0.02, 1.0
 DRAIN_S = 5.0
@@ -60,27 +57,28 @@ def pace_s(settings: Settings) -> float:
 @dataclass
 class _Loop:
     step: Step
-    states: tuple[str, ...]
+    paced: bool = False
+    """Whether it looks by itself now and then, also when nothing wakes it."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Worker:
-    """One server's share of the work."""
+    """One server's share of the work: these steps, again and again."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, steps: Sequence[Step]) -> None:
         self._ctx = ctx
         self._pace_s = pace_s(ctx.settings)
         self._stopping = asyncio.Event()
         self._away = False
         self._stuck: set[uuid.UUID] = set()
-        self._loops = [_Loop(step, states) for step, states, copies in STEPS for _ in range(copies)]
-        self._forming = _Loop(self._form, (QUEUED,))
+        self._loops = [_Loop(step) for step in steps for _ in range(step.copies)]
+        self._loops.append(_Loop(Step("wake", self._wake_due, ()), paced=True))
         self._tasks: list[asyncio.Task[None]] = []
 
     def wake(self, state: str) -> None:
         """A batch in `state` may be taken; "" when anything may have happened."""
-        for loop in (*self._loops, self._forming):
-            if state == "" or state in loop.states:
+        for loop in self._loops:
+            if state == "" or state in loop.step.wakes_on:
                 loop.woken.set()
 
     async def run(self) -> None:
@@ -88,11 +86,10 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             # A server that drains still renews the leases of what it finishes.
             rest = [
-                group.create_task(self._every(HEARTBEAT_S, self._ctx.renew)),
-                group.create_task(self._every(HOUSEKEEPING_S, self._keep_house)),
+                group.create_task(self._every(HEARTBEAT_S, self._ctx.leases.renew)),
+                group.create_task(self._every(HOUSEKEEPING_S, self.keep_house)),
             ]
             self._tasks = [group.create_task(self._turn(loop)) for loop in self._loops]
-            self._tasks.append(group.create_task(self._turn(self._forming)))
             await asyncio.wait(self._tasks)
             for task in rest:
                 task.cancel()
@@ -106,12 +103,13 @@ class Worker:
             for task in unfinished:
                 task.cancel()
 
-    async def _form(self, ctx: Context) -> bool:
-        """Wake the loops whose batches are due, and form what is."""
+    async def _wake_due(self, ctx: Context) -> bool:
+        """Wake the loops whose batches are due, and the one that looks whether the queue is."""
+        self.wake(QUEUED)
         async with ctx.database.transaction() as conn:
             for state in await store.due_states(conn, ctx.now()):
                 self.wake(state)
-        return await form_some(ctx)
+        return False
 
     async def _turn(self, loop: _Loop) -> None:
         failures = 0
@@ -119,7 +117,7 @@ class Worker:
             try:
                 busy = await self._call(loop.step)
             except LeaseLost as error:
-                log.warning("lease_lost", step=loop.step.__name__, detail=str(error))
+                log.warning("lease_lost", step=loop.step.name, detail=str(error))
                 busy = True
             except Exception as error:
                 failures += 1
@@ -133,8 +131,8 @@ class Worker:
                 await self._sleep(loop)
 
     async def _call(self, step: Step) -> bool:
-        """One step, in a task of its own: what stops it (Context.renew) must not stop the loop."""
-        task = asyncio.ensure_future(step(self._ctx))
+        """One step, in a task of its own: what stops it (Leases.renew) must not stop the loop."""
+        task = asyncio.ensure_future(step.run(self._ctx))
         try:
             await asyncio.wait((task,))
         finally:
@@ -148,7 +146,7 @@ class Worker:
     async def _after_failure(self, loop: _Loop, error: Exception, failures: int) -> None:
         if isinstance(error, DatabaseConflict):
             detail = str(error.__cause__).split("\n")[0]
-            log.warning("transaction_undone", step=loop.step.__name__, detail=detail)
+            log.warning("transaction_undone", step=loop.step.name, detail=detail)
             most = OUTAGE_S_MAX
         elif isinstance(error, DatabaseUnavailable):
             if not self._away:
@@ -156,13 +154,13 @@ class Worker:
                 log.warning("database_away", detail=str(error.__cause__).split("\n")[0])
             most = OUTAGE_S_MAX
         else:
-            log.error("step_failed", step=loop.step.__name__, exc_info=error)
+            log.error("step_failed", step=loop.step.name, exc_info=error)
             most = 60.0
         await self._sleep(loop, backoff_s(failures - 1, first=0.2, most=most))
 
     async def _sleep(self, loop: _Loop, seconds: float | None = None) -> None:
         """Until woken, or, after a failure, for `seconds` whatever happens."""
-        paced = self._pace_s if loop.step == self._form else None
+        paced = self._pace_s if loop.paced else None
         try:
             async with asyncio.timeout(paced if seconds is None else seconds):
                 await (self._stopping if seconds is not None else loop.woken).wait()
@@ -180,7 +178,8 @@ class Worker:
             except Exception:
                 log.exception("step_failed", step=do.__name__)
 
-    async def _keep_house(self) -> None:
+    async def keep_house(self) -> None:
+        """Forget what is old, add up the counts, and tell of what stands still."""
         gone = FORGET_AT_ONCE
         while gone == FORGET_AT_ONCE:
             async with self._ctx.database.transaction() as conn:
