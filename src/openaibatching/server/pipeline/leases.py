@@ -74,9 +74,12 @@ class Leases:
     async def _release(self, batch: HeldBatch, after_s: float) -> None:
         # Being cancelled must not leave the lease behind; being without a database may: then it
         # is given back by `renew`, or ends by itself.
+        releasing = asyncio.ensure_future(batch.release(after_s))
+        # It may go on after its time here, and then nobody else asks how it ended.
+        releasing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(RELEASE_S):
-                await asyncio.shield(batch.release(after_s))
+                await asyncio.shield(releasing)
         except LeaseLost:
             pass  # it was given back already, or is in other hands
         except Exception:  # the first error is the one to report
