@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from conftest import Upstreamed
 from openaibatching.server.auth.bootstrap import keys
-from openaibatching.server.database import embedded_programs
+from openaibatching.server.database import embedded_programs, embedded_sockets
 from openaibatching.server.database.embedded import EmbeddedPostgres
 from openaibatching.server.database.embedded_programs import installed, within_reach
 from openaibatching.server.errors import ConfigError
@@ -201,6 +201,29 @@ def test_a_folder_for_the_socket_that_is_not_ours_alone_is_not_used(
         assert sockets(postgres) != first
         assert is_private(sockets(postgres), owner_of(folder))
         assert answers(postgres)
+
+
+@pytest.mark.parametrize("name", [LONG, "a,b"])
+def test_where_the_path_of_tmpdir_is_unfit_too_the_socket_is_where_the_system_has_such_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    with started(tmp_path / name / "data") as postgres:
+        assert sockets(postgres).parent == Path("/tmp")
+        assert is_private(sockets(postgres), owner_of(tmp_path / name / "data"))
+        assert answers(postgres)
+    shutil.rmtree(sockets(postgres))
+
+
+def test_where_every_path_is_too_long_the_start_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / LONG).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / LONG))
+    monkeypatch.setattr(embedded_sockets, "SHORT_PLACES", ("/nowhere",))
+    with pytest.raises(ConfigError, match="set TMPDIR to a folder with a short path"):
+        EmbeddedPostgres(tmp_path / LONG / "data").start()
 
 
 def test_a_running_database_whose_folder_for_the_socket_was_taken_gets_another(

@@ -12,6 +12,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from openaibatching.server.errors import ConfigError
+
 PORT = 5432
 """It only names the socket: there is no TCP."""
 SOCKET = f".s.PGSQL.{PORT}"
@@ -22,6 +24,8 @@ RECORD = "postgres.sockets"
 """The file in the data folder that names the socket's folder, where that is another."""
 # The longest path of a Unix socket differs by system; 103 bytes fit all of them (POSIX unix(7)).
 SOCKET_PATH_BYTES_MAX = 103
+SHORT_PLACES = ("/tmp", "/var/tmp")  # noqa: S108 - a folder there is private and has a random name
+_PREFIX, _RANDOM = "openaibatching-", "12345678"  # as long as what mkdtemp appends
 
 
 def is_private(folder: Path, uid: int) -> bool:
@@ -53,12 +57,27 @@ def folder(data: Path) -> Path | None:
 
 
 def make_folder(data: Path, user: pwd.struct_passwd) -> Path:
-    """A new private folder of that user for the socket, recorded beside `data`. Raises OSError."""
-    made = Path(tempfile.mkdtemp(prefix="openaibatching-"))  # mode 0700
+    """A new private folder of that user for the socket, recorded beside `data`.
+
+    Raises ConfigError where the path of a socket is too long everywhere, and OSError.
+    """
+    made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_place()))  # mode 0700
     if user.pw_uid != os.geteuid():
         os.chown(made, user.pw_uid, user.pw_gid)
     replace(data.parent / RECORD, str(made))
     return made
+
+
+def _short_place() -> str:
+    """The folder for temporary files, or the system's own where that of TMPDIR is too long."""
+    for place in (tempfile.gettempdir(), *SHORT_PLACES):
+        if fits(Path(place) / f"{_PREFIX}{_RANDOM}") and os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise ConfigError(
+        "DATA_DIR and TMPDIR: the path of a socket in either of them is too long or has a comma, "
+        f"and {' and '.join(SHORT_PLACES)} cannot be written: set TMPDIR to a folder with a short "
+        "path"
+    )
 
 
 def replace(path: Path, text: str, user: pwd.struct_passwd | None = None) -> None:
