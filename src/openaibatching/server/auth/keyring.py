@@ -20,6 +20,7 @@ from openaibatching.server.auth.key_format import FORM, MARK_BYTES
 from openaibatching.server.auth.open_calls import OpenCall, OpenCalls
 from openaibatching.server.auth.wrong_keys import WrongKeys
 from openaibatching.server.config.settings import DEFAULT_TENANT
+from openaibatching.server.database.loops import run_forever
 from openaibatching.server.database.outages import OUTAGE_S_MAX
 from openaibatching.server.database.pool import Database
 from openaibatching.server.errors import DatabaseUnavailable
@@ -29,7 +30,6 @@ log = logs.get()
 
 LOOK_S = 5.0
 """How often the keys are read even if nothing was heard, and uses are written."""
-RETRY_S = 0.5
 CLOSE_S = 1.0
 
 
@@ -109,19 +109,11 @@ class Keyring:
 
     async def run(self) -> None:
         """Read the keys when they change, and write which were used, until cancelled."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s()):
-                    await self._woken.wait()
-            self._woken.clear()
-            try:
-                await self._read()
-                await self._write_uses()
-            except DatabaseUnavailable:  # the worker says so
-                await asyncio.sleep(RETRY_S)
-                self._woken.set()
-            except Exception:
-                log.exception("step_failed", step="keyring")
+        await run_forever("keyring", self._catch_up, woken=self._woken, every_s=self._pause_s)
+
+    async def _catch_up(self) -> None:
+        await self._read()
+        await self._write_uses()
 
     async def close(self) -> None:
         """Write what was used since the last time, if the database is there."""

@@ -16,8 +16,8 @@ from cachetools import LRUCache
 
 from openaibatching.server.auth import audit
 from openaibatching.server.auth.addresses import Address
+from openaibatching.server.database.loops import run_forever
 from openaibatching.server.database.pool import Database
-from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.telemetry import counters, logs
 
 log = logs.get()
@@ -85,15 +85,7 @@ class WrongKeys:
 
     async def run(self) -> None:
         """Log and write what was noted: the first at once, then once a minute, until cancelled."""
-        while True:
-            await self._woken.wait()
-            try:
-                await self.write()
-            except DatabaseUnavailable:
-                pass  # what was noted stays, and the loops say so
-            except Exception:
-                log.exception("step_failed", step="wrong_keys")
-            await asyncio.sleep(SAY_S)
+        await run_forever("wrong_keys", self.write, woken=self._woken, rest_s=SAY_S)
 
     async def write(self) -> None:
         """Log and write what was noted since the last time. Raises DatabaseUnavailable."""
@@ -113,5 +105,3 @@ class WrongKeys:
         log.warning("wrong_keys", count=written.total(), addresses=len(written), most=most, of_it=n)
         self._noted = noted - written
         self._request_ids = {address: ids[address] for address in self._noted}
-        if not self._noted:
-            self._woken.clear()

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 
 from openaibatching.server.auth import audit
 from openaibatching.server.config.settings import LEASE_S, Settings
+from openaibatching.server.database.loops import run_forever
 from openaibatching.server.errors import DatabaseConflict, DatabaseUnavailable, LeaseLost
 from openaibatching.server.pipeline import store
 from openaibatching.server.pipeline.backoff import backoff_s
@@ -86,8 +87,12 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             # A server that drains still renews the leases of what it finishes.
             rest = [
-                group.create_task(self._every(HEARTBEAT_S, self._ctx.leases.renew)),
-                group.create_task(self._every(HOUSEKEEPING_S, self.keep_house)),
+                group.create_task(
+                    run_forever("renew", self._ctx.leases.renew, every_s=HEARTBEAT_S)
+                ),
+                group.create_task(
+                    run_forever("keep_house", self.keep_house, every_s=HOUSEKEEPING_S)
+                ),
             ]
             self._tasks = [group.create_task(self._turn(loop)) for loop in self._loops]
             await asyncio.wait(self._tasks)
@@ -167,16 +172,6 @@ class Worker:
         except TimeoutError:
             pass
         loop.woken.clear()
-
-    async def _every(self, seconds: float, do: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await do()
-            except DatabaseUnavailable:
-                pass  # the loops say so
-            except Exception:
-                log.exception("step_failed", step=do.__name__)
 
     async def keep_house(self) -> None:
         """Forget what is old, add up the counts, and tell of what stands still."""

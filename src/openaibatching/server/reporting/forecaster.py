@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from openaibatching.server.database.loops import run_forever
 from openaibatching.server.database.pool import Database
-from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.reporting import forecast, queries
 from openaibatching.server.reporting.forecast import HISTORY_EACH, Forecast, Past
 from openaibatching.server.telemetry import counters, logs
@@ -33,20 +33,10 @@ class Forecaster:
 
     async def run(self) -> None:
         """Refresh until cancelled."""
-        while True:
-            self._news.clear()
-            try:
-                await self.refresh()
-            except DatabaseUnavailable:
-                pass  # the last one is as good as any
-            except Exception:
-                log.exception("step_failed", step="forecast")
-            await asyncio.sleep(REST_S)
-            try:
-                async with asyncio.timeout(REFRESH_S):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
+        self._news.set()  # what happened before it ran
+        await run_forever(
+            "forecast", self.refresh, woken=self._news, every_s=REFRESH_S, rest_s=REST_S
+        )
 
     async def refresh(self) -> None:
         """Read what is known now. Raises DatabaseUnavailable."""

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from cachetools import TTLCache
 
+from openaibatching.server.database.loops import run_forever
 from openaibatching.server.database.pool import Database
 from openaibatching.server.domain.request import Request
 from openaibatching.server.errors import DatabaseUnavailable
@@ -17,7 +18,6 @@ from openaibatching.server.requests import store
 EVERY_S = 60
 """A tenant's row is written at most once in so many seconds, however many answers are read."""
 TENANTS_MAX = 10_000
-RETRY_S = 5.0
 CLOSE_S = 1.0
 
 
@@ -40,14 +40,7 @@ class AnswersRead:
 
     async def run(self) -> None:
         """Write, until cancelled."""
-        while True:
-            await self._woken.wait()
-            self._woken.clear()
-            try:
-                await self._write()
-            except DatabaseUnavailable:  # the worker says so
-                await asyncio.sleep(RETRY_S)
-                self._woken.set()
+        await run_forever("answers_read", self._write, woken=self._woken)
 
     async def close(self) -> None:
         """Write what is left, if the database is there."""
