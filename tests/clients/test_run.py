@@ -96,11 +96,15 @@ def test_a_line_that_is_too_long_for_the_server_is_named(
     assert line["response"]["status_code"] == 413
 
 
-def test_an_empty_file_has_succeeded(batch_server: BatchServer, tmp_path: Path) -> None:
-    source = write_jsonl(tmp_path / "in.jsonl", [b"", b" "])
-    run = Run(batch_server.url, batch_server.key, source, "-o", tmp_path / "out.jsonl")
-    assert run.end()[:2] == (0, f"All 0 lines succeeded: {tmp_path / 'out.jsonl'}\n")
-    assert read_jsonl(tmp_path / "out.jsonl") == []
+@pytest.mark.parametrize("lines", [[], [b"", b" "]], ids=["no bytes", "blank lines"])
+def test_a_file_without_a_line_is_refused_before_anything_is_written(
+    batch_server: BatchServer, tmp_path: Path, lines: list[bytes]
+) -> None:
+    source, out = write_jsonl(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    code, told, progress = Run(batch_server.url, batch_server.key, source, "-o", out).end()
+    assert (code, told) == (2, "")
+    assert progress.splitlines()[-1].endswith(f"{source} has no line (OpenAI refuses it too)")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

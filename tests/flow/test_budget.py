@@ -204,3 +204,13 @@ async def test_an_estimate_counts_each_image(frugal: Door) -> None:
     reply = await frugal.client.post("/v1/images/generations", json=drawn | {"n": 10})
     assert reply.status_code == 429
     assert (await frugal.client.post("/v1/images/generations", json=drawn)).status_code == 202
+
+
+async def test_an_estimate_counts_each_image_that_a_tool_draws(frugal: Door) -> None:
+    # Two results of a tool cost $0.04 to get and to read, two images another $0.06.
+    call = {"model": "gpt-4o", "input": "a cat", "max_tool_calls": 2}
+    drawn, found = ({"tools": [{"type": tool}]} for tool in ("image_generation", "web_search"))
+    reply = await frugal.client.post("/v1/responses", json=call | drawn)
+    refused(reply, 429, "budget_exceeded", None)
+    reply = await frugal.client.post("/v1/responses", json=call | found)
+    assert reply.status_code == 202, reply.text

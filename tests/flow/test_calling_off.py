@@ -192,6 +192,9 @@ async def test_a_batch_is_cancelled_by_its_tenant_alone(
         assert cancelled.status_code == 200
         assert cancelled.json()["cancel_requested_at"] is not None
         assert "cancelled" in cancelled.json()["reason"]
+        said = rows.execute("select tenant, action, request_id, target from audit").fetchall()
+        asked = cancelled.headers["x-request-id"]
+        assert said == [("a", "batch_cancelled", asked, str(mine))], "what was refused is no deed"
         rows.execute(ENDED, [mine])
         reply = await a.post(f"{path}/{mine}/cancel")
         assert (reply.status_code, reply.json()["error"]["code"]) == (409, "already_finished")

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from openaibatching.server.auth import wrong_keys
+from openaibatching.server.auth.addresses import Address
 from openaibatching.server.auth.wrong_keys import HELD_OF_ONE_MAX
 from support.door import Door, all_metrics, open_door, refused
 from support.keys import command
@@ -136,3 +138,24 @@ async def test_wrong_keys_are_counted_and_written_in_few_lines(
     logged = [r for r in caplog.records if r.getMessage() == "wrong_keys"]
     assert 1 <= len(logged) <= 3
     assert "a-guess" not in json.dumps(lines) + caplog.text
+
+
+async def test_many_addresses_are_few_lines_of_the_audit_and_little_memory(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wrong_keys, "HOLD_S", 0.0)
+    monkeypatch.setattr(wrong_keys, "WRITTEN_MAX", 2)
+    monkeypatch.setattr(wrong_keys, "ADDRESSES_MAX", 4)
+    monkeypatch.setenv("POSTGRES_URL", door.database_url)
+    wrong = wrong_keys.WrongKeys(door.service.database)
+    for last in (1, 1, 1, 1, 2, 2, 2, 3, 4, 5, 6):
+        address = f"203.0.113.{last}"
+        await wrong.note(Address(address, address), "an id")
+    with capture_logs() as events:
+        await wrong.write()
+    assert [(event["count"], event["addresses"]) for event in events] == [(11, 5)], "4 and others"
+    lines = json.loads(
+        await asyncio.to_thread(command, capsys, "audit", "--json", "--action", "wrong_key")
+    )
+    ours = {each["address"]: each["n"] for each in lines if each["address"] != "127.0.0.1"}
+    assert ours == {"203.0.113.1": 4, "203.0.113.2": 3, "others": 4}

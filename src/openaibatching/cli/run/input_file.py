@@ -55,14 +55,16 @@ class InputFile:
 
     def index(self) -> None:
         """Read the file once. Raises CannotRun if that cannot be done, if it is no file of lines of
-        JSON, or if two lines have the same custom_id: OpenAI refuses such a file, and no answer
-        could be told from another."""
+        JSON or has no line, or if two lines have the same custom_id: OpenAI refuses such a file,
+        and no response could be told from another."""
         try:
             self._refuse(wrong_kind(self._file.peek(KIND_BYTES)))
             for text in self._file:
                 self._add(text)
         except OSError as error:
             raise self._cannot_be_read(error) from None
+        if not self.total:
+            self._refuse("has no line (OpenAI refuses it too)")
 
     def _cannot_be_read(self, error: OSError) -> CannotRun:
         return CannotRun(f"{self.path} cannot be read: {error.strerror}")

@@ -91,8 +91,9 @@ class Budget:
         if calls:
             usd += calls * (price.fee_most or prices.ZERO)
         if images := estimates.drawn_images(value):
-            drawing = (self._prices.of(_DRAWS) or self._unpriced).batch.rate(_IMAGE_OUTPUT)
-            usd += images * cost_bound.IMAGE_TOKENS_GUESS * (drawing or prices.ZERO)
+            drawing = (self._prices.of(_DRAWS) or self._unpriced).batch
+            rate = max(drawing.at(0).output, drawing.rate(_IMAGE_OUTPUT) or prices.ZERO)
+            usd += images * cost_bound.IMAGE_TOKENS_GUESS * rate
         return usd
 
     def _estimated(self, call: Call) -> Call:
