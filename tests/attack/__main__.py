@@ -4,8 +4,9 @@ make attack               for a minute
 make attack SECONDS=10    for ten seconds
 make attack ATTACKS="no_hello bad_lines"    only these
 
-The attackers run at the lowest priority of the system (nice 19). They are other machines, so the
-processor time that they take here is nothing that the server has to do with.
+The attackers and the simulated OpenAI run at the lowest priority of the system (nice 19). They are
+other machines, so the processor time that they take here is nothing that the server has to do with.
+The server has its own defaults, not the short times of the other tests.
 
 The exit code is 1 if the honest caller was refused, if its calls took more than RATIO_MAX times as
 long as in a quiet time before (p99, in the same run), or if what must not happen has happened.
@@ -21,8 +22,8 @@ import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import Process
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from attack.greedy import GREEDY
 from attack.strangers import STRANGERS, Attack
 from attack.target import Target
 from openaibatching.server.database.migrations import migrate
-from openaibatching.simulator import Simulator, running
 from support.certificates import certified, trusting
 from support.postgres import running_cluster
 from support.process import ServerProcess, environment
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cluster = stack.enter_context(running_cluster("embedded"))
-        upstream = stack.enter_context(running(Simulator(lag=1.0)))
+        upstream = stack.enter_context(_openai())
         database = stack.enter_context(cluster.database())
         asyncio.run(migrate(database, wait_s=10))
         ca = str(folder / "ca.pem")
@@ -63,12 +63,28 @@ def main(argv: Sequence[str]) -> int:
             OPENAI_WEBHOOK_SECRET="whsec_c2VjcmV0LXNlY3JldA",
             BATCH_SERVER_API_KEY=f"honest={HONEST},greedy={GREEDY_KEY}", **files,
         )  # fmt: skip
+        for hasty in ("BATCH_LINGER_S", "BATCH_POLL_S", "BATCH_SETTLE_S"):
+            del env[hasty]
         tls = trusting(folder)
         server = ServerProcess(env, tls=tls)
         stack.callback(server.kill)
         server.wait_ready()
         target = Target(server.url, GREEDY_KEY, tls)
         return asyncio.run(_run(target, ca, options.seconds, attacks))
+
+
+@contextmanager
+def _openai() -> Iterator[str]:
+    """A simulator that answers a batch after a second; its base URL."""
+    command = [sys.executable, "-m", "openaibatching", "simulate", "--port", "0", "--lag", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    try:
+        os.setpriority(os.PRIO_PROCESS, process.pid, ELSEWHERE)
+        assert process.stdout is not None
+        yield process.stdout.readline().decode().strip()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 async def _run(target: Target, ca: str, seconds: float, chosen: Sequence[Attack]) -> int:

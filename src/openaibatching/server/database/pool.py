@@ -26,7 +26,9 @@ from openaibatching.server.telemetry import logs
 log = logs.get()
 CONNECTION_WAIT_S = 5.0
 """How long a caller waits for a free connection before it hears 503."""
-CONNECTIONS_MAX = 12
+CONNECTIONS_MAX = 10
+ACCEPTING = 2
+"""So many more are kept for storing calls, one for each writer (requests/group_commit.py)."""
 CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 5,
@@ -49,29 +51,21 @@ class Database:
     def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self.url = url
         self.turns = Turns()
-        self._pool = AsyncConnectionPool(
-            url,
-            open=False,
-            min_size=2,
-            max_size=connections_max,
-            timeout=CONNECTION_WAIT_S,
-            max_lifetime=1800,
-            reconnect_timeout=30,
-            configure=_configure,
-            kwargs=CONNECTION,
-        )
+        self._pool = _pool(url, 2, connections_max)
+        self._accepting = _pool(url, 1, ACCEPTING)
 
     def renew(self, url: str) -> None:
         """Connect by this URL of the same database from now on."""
-        self.url = self._pool.conninfo = url
+        self.url = self._pool.conninfo = self._accepting.conninfo = url
 
     async def open(self) -> None:
         """Start the pool. It connects in the background."""
         await self._pool.open()
+        await self._accepting.open()
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._pool.close(timeout=1)
+        await asyncio.gather(self._pool.close(timeout=1), self._accepting.close(timeout=1))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -90,6 +84,13 @@ class Database:
         Raises DatabaseUnavailable as `transaction` does.
         """
         async with outages_named(), self._pool.connection() as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def accepting(self) -> AsyncIterator[Connection]:
+        """As `statement`, on a connection that is kept for storing calls: they wait for nothing
+        else that the server does."""
+        async with outages_named(), self._accepting.connection() as conn:
             yield conn
 
     async def read(
@@ -120,6 +121,20 @@ async def one_transaction(url: str) -> AsyncIterator[Connection]:
         await _configure(conn)
         async with conn.transaction():
             yield conn
+
+
+def _pool(url: str, least: int, most: int) -> AsyncConnectionPool[Connection]:
+    return AsyncConnectionPool(
+        url,
+        open=False,
+        min_size=min(least, most),
+        max_size=most,
+        timeout=CONNECTION_WAIT_S,
+        max_lifetime=1800,
+        reconnect_timeout=30,
+        configure=_configure,
+        kwargs=CONNECTION,
+    )
 
 
 async def _configure(conn: Connection) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 
 from openaibatching.server.database.outages import OUTAGE_S_MAX
 from openaibatching.server.database.pool import Database
+from openaibatching.server.database.statements import Connection
 from openaibatching.server.domain.request import Call, Request
 from openaibatching.server.errors import DatabaseUnavailable, IdempotencyKeyReused, Refusal
 from openaibatching.server.requests import store as request_store
@@ -87,7 +89,7 @@ class Acceptor:
         return chunk
 
     async def _store(self, chunk: list[Waiter]) -> None:
-        requests = await self.store([call for call, _ in chunk])
+        requests = await self._stored([call for call, _ in chunk], self._database.accepting)
         for call, future in chunk:
             if not future.done():
                 future.set_result(requests[call.id])
@@ -97,6 +99,13 @@ class Acceptor:
 
         Of two bodies under one id the first counts. Raises as `accept` does.
         """
+        return await self._stored(calls, self._database.statement)
+
+    async def _stored(
+        self,
+        calls: Iterable[Call],
+        connection: Callable[[], AbstractAsyncContextManager[Connection]],
+    ) -> dict[uuid.UUID, Request]:
         left: dict[uuid.UUID, Call] = {}
         for call in calls:
             left.setdefault(call.id, call)
@@ -104,7 +113,7 @@ class Acceptor:
         deadline = asyncio.get_running_loop().time() + OUTAGE_S_MAX
         while left:
             try:
-                async with self._database.statement() as conn:
+                async with connection() as conn:
                     found = await request_store.accept_requests(conn, list(left.values()))
             except DatabaseUnavailable:
                 # Storing again is safe even if the lost commit took effect: same ids.
