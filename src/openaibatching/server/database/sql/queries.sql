@@ -1,5 +1,5 @@
 -- Every statement that the server sends, by name. `-- a -> b` says which transition it is; a
--- test compares these lines with model.TRANSITIONS and with the diagrams in ARCHITECTURE.md.
+-- test compares these lines with domain/states.py and with the diagrams in ARCHITECTURE.md.
 -- `now` is null except where a test owns the clock. Arrays travel in binary (`%b`): half as long.
 --
 -- A statement that changes many rows locks them in one order first (requests by `seq`, batches by
