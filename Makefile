@@ -142,8 +142,7 @@ lock: .venv/audit ## write deploy/*.lock anew: what the image is made of; UPGRAD
 		$(LOCK) $(if $(UPGRADE),--upgrade) build.in --output-file build.lock
 
 audit: .venv/audit $(NODE_MODULES) ## ask the registries for known faults of what is locked
-	@.venv/bin/pip-audit --strict --require-hashes --disable-pip -r deploy/requirements.lock
-	@cd $(TYPESCRIPT) && npm audit
+	@.venv/bin/python scripts/audit.py
 
 sbom: .venv/audit ## what the image holds, as CycloneDX, in build/sbom.json
 	@mkdir -p build
