@@ -21,7 +21,7 @@ from benchmarks import load, peers, profile
 from benchmarks.figure import HEADER, Row, Sizes
 from openaibatching.server.database.embedded import EmbeddedPostgres
 
-FIGURES = ("door", "bulk", "whole", "banking", "growth", "memory", "forecast")
+FIGURES = ("door", "bulk", "whole", "banking", "growth", "rows", "memory", "forecast")
 KEPT = Path(__file__).parents[1] / "build" / "bench"
 
 

@@ -16,18 +16,15 @@ ANSWER = (
     '"choices":[{"index":0,"message":{"role":"assistant","content":"positive"},"finish_reason":'
     '"stop"}],"usage":{"prompt_tokens":60,"completion_tokens":1,"total_tokens":61}}'
 )
-TABLES = ("request", "payload", "event")
+TABLES = ("request", "body", "result")
 AT_ONCE = 1_000_000
 DAYS = 30
 
 # The identity is that of call.py: half of a SHA-256 over tenant, endpoint, kind and body.
 _REQUESTS = r"""
-insert into request (seq, id, body_id, tenant, endpoint, model, state, batch_id, attempts,
-                     line_bytes, tokens, inputs, status_code, upstream_id, created_at, queued_at,
-                     finished_at)
+insert into request (seq, id, body_id, tenant, route_id, line_bytes, tokens, inputs, created_at)
 overriding system value
-select n, id, id, %(tenant)s, %(endpoint)s, %(model)s, 'completed', %(batch)s, 1, 390, 75, 1, 200,
-       'chatcmpl-' || lpad(n::text, 10, '0'), at - interval '1 hour', at - interval '1 hour', at
+select n, id, id, %(tenant)s, 1, 390, 75, 1, at - interval '1 hour'
   from generate_series(%(first)s::bigint, %(last)s::bigint) as n,
        lateral (select now() - %(days)s * interval '1 day' * (1 - n::float8 / %(rows)s) as at) as a,
        lateral (select encode(substring(sha256(convert_to(%(name)s, 'utf8')
@@ -35,18 +32,19 @@ select n, id, id, %(tenant)s, %(endpoint)s, %(model)s, 'completed', %(batch)s, 1
            || '\x00'::bytea || convert_to(replace(%(body)s, '{n}', lpad(n::text, 10, '0')), 'utf8')
          ) from 1 for 16), 'hex')::uuid as id) as i
 """
-_PAYLOADS = """
-insert into payload (seq, body, answer)
-select n, convert_to(replace(%(body)s, '{n}', lpad(n::text, 10, '0')), 'utf8'),
-       convert_to(replace(%(answer)s, '{n}', lpad(n::text, 10, '0')), 'utf8')
+_BODIES = """
+insert into body (seq, body)
+select n, convert_to(replace(%(body)s, '{n}', lpad(n::text, 10, '0')), 'utf8')
   from generate_series(%(first)s::bigint, %(last)s::bigint) as n
 """
-_EVENTS = """
-insert into event (at, request_seq, batch_id, old_state, new_state)
-select now(), n, case when new <> 'queued' then %(batch)s::uuid end, old, new
+_RESULTS = """
+insert into result (seq, tenant, state, batch_id, attempts, status_code, upstream_id, queued_at,
+                    finished_at, answer)
+select n, %(tenant)s, 'completed', %(batch)s, 1, 200, 'chatcmpl-' || lpad(n::text, 10, '0'),
+       at - interval '1 hour', at,
+       convert_to(replace(%(answer)s, '{n}', lpad(n::text, 10, '0')), 'utf8')
   from generate_series(%(first)s::bigint, %(last)s::bigint) as n,
-       (values (null, 'queued'), ('queued', 'in_progress'), ('in_progress', 'completed'))
-         as moves(old, new)
+       lateral (select now() - %(days)s * interval '1 day' * (1 - n::float8 / %(rows)s) as at) as a
 """
 # What the batches of them leave behind: one for 50,000 requests, its share, and costs by the hour.
 _BATCHES = """
@@ -78,6 +76,7 @@ def fill(url: str, rows: int) -> None:
         conn.execute("set search_path = openaibatching")
         conn.execute("set maintenance_work_mem = '1GB'")
         conn.execute("set synchronous_commit = off")
+        conn.execute("insert into route (endpoint, model) values (%s, %s)", [ENDPOINT, MODEL])
         rebuilt = _without_indexes(conn)
         for first in range(1, rows + 1, AT_ONCE):
             _portion(conn, first, min(rows, first + AT_ONCE - 1), rows)
@@ -90,7 +89,7 @@ def fill(url: str, rows: int) -> None:
             [TENANT, rows, batches],
         )
         conn.execute("select setval(pg_get_serial_sequence('request', 'seq'), %s)", [rows])
-        conn.execute("vacuum (analyze) request, payload, event, tally, batch, share, spending")
+        conn.execute("vacuum (analyze) request, body, result, event, tally, batch, share, spending")
         conn.execute("checkpoint")
 
 
@@ -116,7 +115,7 @@ def _portion(conn: psycopg.Connection, first: int, last: int, rows: int) -> None
         "body": BODY, "answer": ANSWER,
     }  # fmt: skip
     with psycopg.ClientCursor(conn) as cursor:
-        for statement in (_REQUESTS, _PAYLOADS, _EVENTS):
+        for statement in (_REQUESTS, _BODIES, _RESULTS):
             cursor.execute(statement.encode(), given)
 
 

@@ -44,7 +44,7 @@ def test_requests_wait_while_there_is_no_room_for_their_file(
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (SPOOL_BYTES, hard))
         world.ask(server)
         server.until_logged("spool_failed")
-        assert world.read("count(*) from request where finished_at is null") == TEXTS
+        assert world.read("count(*) from shown_request where finished_at is null") == TEXTS
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard, hard))
         world.until_all_ended()
         assert world.wrong() == []

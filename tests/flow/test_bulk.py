@@ -104,6 +104,7 @@ async def test_lines_come_as_they_finish_when_that_is_preferred(sent: Door) -> N
     # One is finished already; the others stay in progress.
     done, *open_ = [chat(f"bulk in any order {n}") for n in range(3)]
     reply = await sent.client.post(CHAT, json=done)
+    await sent.in_batch(reply.json()["id"])
     async with sent.client.stream(
         "POST", "/v1/requests", headers=JSONL | {"Prefer": "wait=20, order=finished"},
         content=jsonl(
@@ -115,14 +116,14 @@ async def test_lines_come_as_they_finish_when_that_is_preferred(sent: Door) -> N
         lines = bulk.aiter_lines()
         assert json.loads(await anext(lines))["custom_id"] == "bad"
         with psycopg.connect(sent.database_url) as conn:
+            conn.execute("set search_path = openaibatching")
             conn.execute(
-                "update openaibatching.request set state = 'completed', finished_at = now(),"
-                " status_code = 200 where id = %s::uuid",
-                [reply.json()["id"].removeprefix(ID_PREFIX)],
-            )
-            conn.execute(
-                "update openaibatching.payload p set answer = '{\"a\":1}'"
-                " from openaibatching.request r where r.seq = p.seq and r.id = %s::uuid",
+                "with gone as (delete from sent using request r"
+                "  where sent.seq = r.seq and r.id = %s::uuid returning sent.*)"
+                " insert into result (seq, tenant, batch_id, state, attempts, status_code,"
+                "  queued_at, finished_at, answer)"
+                " select seq, tenant, batch_id, 'completed', 1, 200, queued_at, now(), '{\"a\":1}'"
+                "   from gone",
                 [reply.json()["id"].removeprefix(ID_PREFIX)],
             )
         for custom_id in ("done", "done again"):
@@ -334,7 +335,9 @@ async def test_after_a_single_call_answers_are_stored_and_given_out_when_it_is_t
     roll = Roll(lively.service.settings.spool_dir)
     roll.write([answered])
     async with turns.take():
-        giving = asyncio.ensure_future(anext(response.in_order(door, roll, 0.0, OpenCall())))
+        giving = asyncio.ensure_future(
+            anext(response.in_order(door, "default", roll, 0.0, OpenCall()))
+        )
         await until(partial(somebody_waits, turns))
         assert not giving.done()
     assert json.loads(await giving)["response"]["status_code"] == 200
@@ -355,7 +358,7 @@ async def test_a_long_reply_that_waits_for_nothing_lets_others_have_their_turns(
             others += 1
 
     waiting = asyncio.create_task(other())
-    async for _ in response.in_order(door, roll, 0.0, OpenCall()):
+    async for _ in response.in_order(door, "default", roll, 0.0, OpenCall()):
         portions += 1
     waiting.cancel()
     assert portions >= 2000 / response.READ_AT_ONCE

@@ -46,10 +46,10 @@ def undo_at_first(rows: Rows, action: str, table: str, errcode: str) -> None:
     ("action", "table"),
     [
         ("insert", "request"),  # accepting
-        ("update", "request"),  # claiming
+        ("insert", "sent"),  # claiming
         ("insert", "batch"),
         ("update", "batch"),  # each step of a batch, and its lease
-        ("update", "payload"),  # storing the answers
+        ("insert", "result"),  # storing the answers
     ],
 )
 async def test_an_undone_transaction_is_repeated(
@@ -72,7 +72,7 @@ async def test_a_collector_in_a_deadlock_stores_its_answers_the_next_time(
     for step in (form_one, upload_one, create_one, watch_one):
         clock.advance(60)
         assert await step(ctx)
-    first, *_, last = [row[0] for row in rows.execute("select seq from request order by seq")]
+    first, *_, last = [row[0] for row in rows.execute("select seq from sent order by ctid")]
 
     async def waits() -> bool:
         found = rows.execute("select count(*) from pg_locks where not granted")
@@ -82,10 +82,10 @@ async def test_a_collector_in_a_deadlock_stores_its_answers_the_next_time(
         # PostgreSQL undoes the transaction that finds the circle: never this one.
         await other.execute("set search_path = openaibatching; set deadlock_timeout = '1h'")
         async with other.transaction():
-            await other.execute("select from request where seq = %s for update", [last])
+            await other.execute("select from sent where seq = %s for update", [last])
             collecting = asyncio.create_task(collect_one(ctx))
             await until(waits)
-            await other.execute("select from request where seq = %s for update", [first])
+            await other.execute("select from sent where seq = %s for update", [first])
             await asyncio.wait([collecting])
     assert isinstance(collecting.exception(), DatabaseConflict)
     clock.advance(600)

@@ -175,7 +175,7 @@ async def test_an_image_waits_for_a_day_behind_others_and_is_answered(
     openai.account = Account(other_tokens=LIMIT, other_tokens_s=20 * HOUR_S)
     body = chat("x", messages=[{"role": "user", "content": [image(500)]}])
     [request] = await put(ctx, body)
-    rows.execute("update request set tokens = 5000")
+    rows.execute("update queued set tokens = 5000")
     await drive(ctx, clock, round_s=300)
     [request] = await look(ctx, [request])
     assert (request.state, request.attempts) == ("completed", 1)

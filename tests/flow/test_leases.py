@@ -151,7 +151,7 @@ async def test_a_step_that_is_stopped_does_not_take_its_loop_along(
         return next(iter(ctx.leases.held.values())) if blocked else None
 
     with psycopg.connect(database_url) as lock:
-        lock.execute("lock table openaibatching.payload in access exclusive mode")
+        lock.execute("lock table openaibatching.body in access exclusive mode")
         for _ in range(2):  # as many as there are loops that upload
             step: asyncio.Task[object] = await until(uploading)
             step.cancel()

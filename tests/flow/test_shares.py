@@ -80,7 +80,7 @@ async def test_a_batch_with_a_tenant_of_either_kind_is_formed_for_the_one_that_m
     clock.advance(60)
     assert not await form_one(ctx)
     await put(ctx, chat("y"), tenant="few")
-    rows.execute("update request set queued_at = %s where tenant = 'few'", [clock()])
+    rows.execute("update queued set queued_at = %s where tenant = 'few'", [clock()])
     assert not await form_one(ctx), "it waits for company like any other"
     clock.advance(60)
     assert await form_one(ctx)

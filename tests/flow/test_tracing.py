@@ -128,7 +128,7 @@ async def test_the_parts_follow_each_other_from_the_call_to_the_answer(
     with psycopg.connect(traced.database.url) as conn:
         row = conn.execute(
             "select extract(epoch from r.created_at), extract(epoch from b.submitted_at)"
-            " from openaibatching.request r join openaibatching.batch b on b.id = r.batch_id"
+            " from openaibatching.shown_request r join openaibatching.batch b on b.id = r.batch_id"
             " where r.id = %s::uuid",
             [str(attributes(request)["batching.request_id"]).removeprefix("batchreq_")],
         ).fetchone()
@@ -243,5 +243,5 @@ async def test_without_an_endpoint_nothing_is_kept_of_a_trace(quiet: Door) -> No
     reply = await quiet.client.post(CHAT, json=chat("untraced"), headers=header)
     assert reply.status_code == 202
     with psycopg.connect(quiet.database_url) as conn:
-        found = conn.execute("select count(traceparent) from openaibatching.payload").fetchone()
+        found = conn.execute("select count(traceparent) from openaibatching.body").fetchone()
     assert found == (0,)

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 
 from openaibatching.server.auth import key_format
+from support import stored
 
 ENDPOINT = "/v1/responses"
 
@@ -35,24 +36,6 @@ select 'closed', %(endpoint)s, %(model)s, 3000, 1000, 1000, 'completed', 3000,
                        (90 + n %% 5 * 20) * interval '1 minute' as took) as a
 """
 _SHARE = "insert into share (tenant, batch_id, requests) values (%s, %s, %s)"
-_REQUESTS = """
-with given as (
-  select nextval(pg_get_serial_sequence('request', 'seq')) as n, gen_random_uuid() as id
-    from generate_series(1, %(n)s)),
-bodies as (
-  insert into payload (seq, body, answer)
-  select n, convert_to('{"input":"call ' || n || '","model":"' || %(model)s || '"}', 'utf8'),
-         %(answer)s from given)
-insert into request (seq, id, body_id, tenant, endpoint, model, state, batch_id, attempts,
-                     line_bytes, tokens, inputs, status_code, queued_at, created_at, finished_at)
-overriding system value
-select n, id, id, %(tenant)s, %(endpoint)s, %(model)s, %(state)s, %(batch_id)s, 1, 100, 10, 1,
-       %(status_code)s, now() - %(age_s)s * interval '1 second',
-       now() - %(age_s)s * interval '1 second',
-       case when %(state)s in ('completed', 'failed') then now() end
-  from given
-returning id
-"""
 _SPENDING = """
 insert into spending (tenant, hour, endpoint, model, answers, input_tokens, output_tokens,
                       realtime, paid)
@@ -113,11 +96,12 @@ class Filling:
     def requests(self, n: int, state: str, **given: Any) -> list[uuid.UUID]:
         """So many requests in one state; their ids."""
         values = {
-            "n": n, "tenant": self._tenant, "endpoint": ENDPOINT, "model": "gpt-4o-mini",
-            "state": state, "batch_id": None, "age_s": 40, "status_code": None, "answer": None,
+            "tenant": self._tenant, "endpoint": ENDPOINT, "model": "gpt-4o-mini", "age_s": 40,
             **given,
         }  # fmt: skip
-        return [row[0] for row in self._run(_REQUESTS, values)]
+        with psycopg.connect(self._url, autocommit=True) as conn:
+            conn.execute("set search_path = openaibatching")
+            return [id_ for _, id_ in stored.store(conn, n, state, **values)]
 
     def failed(self, n: int) -> str:
         """Failed requests of which some are there; the public id of the example."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaibatching.server.pipeline.form import Limits, choose
+from openaibatching.server.pipeline import form
+from openaibatching.server.pipeline.form import Limits
 from openaibatching.server.pipeline.queue import Queued
 
 LONG, SHORT = timedelta(seconds=60), timedelta(seconds=59.9)
 LIMITS = Limits(requests=5, bytes=1000, linger=timedelta(seconds=60), inputs=50)
+
+
+def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[int]:
+    return [request.seq for request in form.choose(queue, limits, waited)]
 
 
 def queued(seq: int, *, size: int = 10, tokens: int = 1, inputs: int = 1) -> Queued:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openaibatching.server.config.settings import ALL_TENANTS
-from openaibatching.server.pipeline.form import Limits, choose
+from openaibatching.server.pipeline import form
+from openaibatching.server.pipeline.form import Limits
 from openaibatching.server.pipeline.queue import Queued
 
 DUE = timedelta(seconds=60)
 USD = st.floats(0.001, 1)
+
+
+def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[int]:
+    return [request.seq for request in form.choose(queue, limits, waited)]
 
 
 def queued(

@@ -178,20 +178,20 @@ def refusals_at_the_door(scene: Scene, client: httpx2.Client) -> list[httpx2.Res
 
 def mistakes_that_quote_rows(scene: Scene, client: httpx2.Client) -> list[httpx2.Response]:
     """PostgreSQL quotes the row that it refuses, over as many lines as the row has."""
-    scene.execute("alter table payload add constraint small check (length(body) < 9) not valid")
+    scene.execute("alter table body add constraint small check (length(body) < 9) not valid")
     replies = [call(client, chat(f"{BODY} {n}"), wait=0) for n in range(3)]
-    scene.execute("alter table payload drop constraint small")
-    scene.execute("alter table request add constraint named check (model like 'gpt%') not valid")
+    scene.execute("alter table body drop constraint small")
+    scene.execute("alter table route add constraint named check (model like 'gpt%') not valid")
     replies.append(
         call(client, chat(BODY) | {"model": f"line\nDETAIL: x\n{BODY}\n\n{BODY}"}, wait=0)
     )
-    scene.execute("alter table request drop constraint named")
+    scene.execute("alter table route drop constraint named")
     assert {reply.status_code for reply in replies} == {500}
     scene.logged("storing_failed")
-    scene.execute("alter table payload add constraint unanswered check (answer is null) not valid")
+    scene.execute("alter table result add constraint unanswered check (answer is null) not valid")
     call(client, chat(f"{BODY} that cannot be answered"), wait=1)
     scene.logged("step_failed")
-    scene.execute("alter table payload drop constraint unanswered")
+    scene.execute("alter table result drop constraint unanswered")
     return replies
 
 

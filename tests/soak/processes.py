@@ -152,7 +152,7 @@ def _ask_until_accepted(servers: Servers, body: dict[str, Any], n: int) -> None:
 
 def _open(conn: psycopg.Connection[Any]) -> dict[str, int]:
     rows = conn.execute(
-        "select 'request ' || state, count(*) from openaibatching.request"
+        "select 'request ' || state, count(*) from openaibatching.shown_request"
         " where finished_at is null group by 1 union all"
         " select 'batch ' || state, count(*) from openaibatching.batch"
         " where state <> 'closed' group by 1"
@@ -169,7 +169,7 @@ def _troubles(conn: psycopg.Connection[Any]) -> list[Any]:
     ).fetchall()
     requests = conn.execute(
         "select state, attempts, status_code, extract(epoch from queued_at - now())::int"
-        "  from openaibatching.request where finished_at is null limit 5"
+        "  from openaibatching.shown_request where finished_at is null limit 5"
     ).fetchall()
     limits = conn.execute("select * from openaibatching.model_limit").fetchall()
     return [*batches, *requests, *limits]

@@ -173,7 +173,7 @@ def check_books(url: str, simulator: Simulator, report: Report) -> None:
         off = conn.execute(
             "select b.id, b.completed, b.failed, count(r.*) filter (where r.state = 'completed'),"
             "       count(r.*) filter (where r.state = 'failed')"
-            "  from batch b left join request r on r.batch_id = b.id group by b.id"
+            "  from batch b left join result r on r.batch_id = b.id group by b.id"
             " having b.completed <> count(r.*) filter (where r.state = 'completed')"
             "     or b.failed <> count(r.*) filter (where r.state = 'failed')"
         ).fetchall()
@@ -181,14 +181,14 @@ def check_books(url: str, simulator: Simulator, report: Report) -> None:
             report.wrong.append(f"books that say other than the requests: {off}")
         if said := untrue_receipts(conn, simulator):
             report.wrong.append(said)
-        for what in ("request", "batch"):
+        for what, table in (("request", "shown_request"), ("batch", "batch")):
             counted: dict[str, int] = dict(
                 conn.execute(
                     "select state, sum(n)::int from tally where what = %s"
                     " group by state having sum(n) <> 0", [what],
                 ).fetchall()
             )  # fmt: skip
-            statement = f"select state, count(*)::int from {what} group by state"
+            statement = f"select state, count(*)::int from {table} group by state"
             rows: dict[str, int] = dict(conn.execute(statement.encode()).fetchall())
             if counted != rows:
                 report.wrong.append(f"{what}: the tally says {counted}, the rows say {rows}")

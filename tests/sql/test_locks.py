@@ -15,6 +15,7 @@ import pytest
 
 from openaibatching.server.database.pool import SESSION
 from openaibatching.server.database.statements import QUERIES
+from support import stored
 
 ROWS = 30
 BATCH = uuid.UUID(int=1)
@@ -52,7 +53,8 @@ def results(state: str) -> Callable[[Sequence[Row]], dict[str, Any]]:
 
 
 def seqs(rows: Sequence[Row]) -> dict[str, Any]:
-    return {"seqs": [seq for seq, _ in rows], "batch_id": BATCH, "to_batch_id": uuid.UUID(int=2)}
+    given = {"seqs": [seq for seq, _ in rows], "tenants": ["t"] * len(rows)}
+    return given | {"batch_id": BATCH, "to_batch_id": uuid.UUID(int=2)}
 
 
 def whole_queue(_rows: Sequence[Row]) -> dict[str, Any]:
@@ -95,17 +97,7 @@ def sessions(database_url: str) -> Iterator[Callable[[], psycopg.Connection[Any]
 
 
 def fill(conn: psycopg.Connection[Any], state: str) -> list[Row]:
-    rows = conn.execute(
-        "insert into request (id, body_id, tenant, endpoint, model, state, batch_id, attempts,"
-        " line_bytes, tokens, inputs, status_code, finished_at)"
-        " select gen_random_uuid(), gen_random_uuid(), 't', '/v1/responses', 'm', %(state)s,"
-        "  case when %(state)s = 'in_progress' then %(batch)s::uuid end, 1, 9, 9, 1, 200,"
-        "  case when %(state)s = 'completed' then now() end"
-        " from generate_series(1, %(rows)s) returning seq, id",
-        {"state": state, "batch": BATCH, "rows": ROWS},
-    ).fetchall()
-    conn.execute("insert into payload (seq, body) select seq, '{}' from request")
-    return sorted(rows)
+    return stored.store(conn, ROWS, state, batch_id=BATCH if state == "in_progress" else None)
 
 
 def meet(
@@ -156,7 +148,8 @@ def test_no_two_of_them_wait_for_each_other_over_the_same_requests(
     sessions: Callable[[], psycopg.Connection[Any]], state: str, one: Statement, other: Statement
 ) -> None:
     rows = fill(sessions(), state)
-    hold = ("select from request where seq = %s for update", [rows[ROWS // 2][0]])
+    table = {"queued": "queued", "in_progress": "sent", "completed": "result"}[state]
+    hold = (f"select from {table} where seq = %s for update", [rows[ROWS // 2][0]])
     meet(sessions, hold, (one.name, one.given(rows)), (other.name, other.given(rows[::-1])))
 
 

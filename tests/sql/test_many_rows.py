@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from openaibatching.server.database.statements import QUERIES
+from support import stored
 from support.postgres import Cluster
 
 TEMPLATE = "openaibatching_template"
@@ -24,14 +25,7 @@ def queue(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
     """A session with a full batch queued. What is compared row by row would take minutes in it."""
     with cluster.database(TEMPLATE) as url, psycopg.connect(url, autocommit=True) as conn:
         conn.execute("set search_path = openaibatching")
-        conn.execute(
-            "with new as (insert into request (id, body_id, tenant, endpoint, model, state,"
-            "  line_bytes, tokens, inputs)"
-            " select gen_random_uuid(), gen_random_uuid(), 't', '/v1/responses', 'm', 'queued', 99,"
-            "  9, 1 from generate_series(1, %s) returning seq)"
-            " insert into payload (seq, body) select seq, '{}' from new",
-            [ROWS],
-        )
+        stored.store(conn, ROWS, "queued")
         conn.execute("set statement_timeout = '60s'")
         # What a session plans once it knows a statement: for any number of rows.
         conn.execute("set plan_cache_mode = force_generic_plan")
@@ -39,7 +33,7 @@ def queue(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
 
 
 def claim(conn: psycopg.Connection[Any], seqs: list[int]) -> int:
-    given = {"batch_id": BATCH, "seqs": seqs}
+    given = {"batch_id": BATCH, "seqs": seqs, "tenants": ["t"] * len(seqs)}
     rows = conn.execute(QUERIES["claim_requests"], given, prepare=True, binary=True).fetchall()
     return sum(requests for _tenant, requests, *_ in rows)
 
@@ -50,7 +44,7 @@ def test_a_full_batch_is_claimed_by_a_session_that_has_claimed_one_request_befor
     seqs = [row[0] for row in queue.execute("select seq from request")]
     assert claim(queue, seqs[:1]) == 1
     assert claim(queue, seqs) == ROWS - 1
-    moved = queue.execute("select count(*) from event where new_state = 'in_progress'").fetchone()
+    moved = queue.execute("select count(*) from sent").fetchone()
     assert moved == (ROWS,)
 
 
@@ -77,6 +71,6 @@ def test_a_full_batch_of_answers_is_stored_by_one_statement(
     stored = queue.execute(QUERIES["store_results"], given, prepare=True, binary=True).fetchall()
     assert stored == [("completed", ROWS)]
     right = queue.execute(
-        "select count(*) from request join payload using (seq) where answer = uuid_send(id)"
+        "select count(*) from request join result using (seq) where answer = uuid_send(id)"
     ).fetchone()
     assert right == (ROWS,)

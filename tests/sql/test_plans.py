@@ -18,7 +18,10 @@ from support.postgres import Cluster
 
 TEMPLATE = "openaibatching_template"
 STORED, QUEUED = 60_000, 20_000
+FAILED = 10_000
+"""The newest of those that are stored."""
 BATCHES, EVENTS = 5_000, 20_000
+TABLES = ("request", "body", "queued", "sent", "result", "batch", "share", "event")
 TENANTS = ("t0", "t1", "t2", "of-none")
 SEQ = 1
 """A request whose story is long."""
@@ -29,20 +32,35 @@ def fill(conn: psycopg.Connection[Any]) -> None:
     of them closed. Tables are not analyzed."""
     conn.execute(SESSION)
     conn.execute("set session_replication_role = replica")  # no trigger: what they write is here
-    for table in ("request", "batch", "share", "event"):
+    for table in TABLES:
         conn.execute(f"alter table {table} set (autovacuum_enabled = off)".encode())
     conn.execute(
-        "insert into request (id, body_id, tenant, endpoint, model, state, line_bytes, tokens,"
-        " inputs, status_code, queued_at, finished_at, batch_id, upstream_id)"
-        " select gen_random_uuid(), gen_random_uuid(), 't' || n %% 3, '/v1/responses',"
-        "  'm' || n %% 5, case when n <= %(stored)s then 'completed' else 'queued' end, 500,"
-        "  100, 1, 200, now() - n * interval '1 s',"
-        "  case when n <= %(stored)s then now() - n * interval '1 s' end,"
-        "  case when n <= %(stored)s then ('00000000-0000-0000-0000-'"
-        "   || lpad(to_hex(n %% %(batches)s), 12, '0'))::uuid end,"
-        "  case when n <= %(stored)s then 'resp_' || n end"
+        "insert into route (endpoint, model) select '/v1/responses', 'm' || n"
+        " from generate_series(0, 4) as n"
+    )
+    given = {"stored": STORED, "queued": QUEUED, "batches": BATCHES, "failed": FAILED}
+    conn.execute(
+        "insert into request (id, body_id, tenant, route_id, line_bytes, tokens, inputs)"
+        " select gen_random_uuid(), gen_random_uuid(), 't' || n %% 3, 1 + n %% 5, 500, 100, 1"
         " from generate_series(1, %(stored)s + %(queued)s) as n",
-        {"stored": STORED, "queued": QUEUED, "batches": BATCHES},
+        given,
+    )
+    conn.execute("insert into body (seq, body) select seq, '{}' from request")
+    conn.execute(
+        "insert into result (seq, tenant, state, batch_id, attempts, status_code, upstream_id,"
+        "  queued_at, finished_at, answer)"
+        " select n, 't' || n %% 3, case when n <= %(stored)s - %(failed)s then 'completed'"
+        "  else 'failed' end, ('00000000-0000-0000-0000-'"
+        "  || lpad(to_hex(n %% %(batches)s), 12, '0'))::uuid, 1, 200, 'resp_' || n,"
+        "  now() - n * interval '1 s', now() - n * interval '1 s', '{}'"
+        " from generate_series(1, %(stored)s) as n",
+        given,
+    )
+    conn.execute(
+        "insert into queued (seq, tenant, route_id, line_bytes, tokens, inputs, queued_at)"
+        " select seq, tenant, route_id, line_bytes, tokens, inputs, now() - seq * interval '1 s'"
+        " from request where seq > %(stored)s",
+        given,
     )
     conn.execute(
         "with new as (insert into batch (id, state, endpoint, model, requests, bytes, tokens,"
@@ -96,8 +114,8 @@ def looks() -> Iterator[tuple[str, dict[str, Any]]]:
         cancel |= {"endpoint": "/v1/responses", "after_seq": 0, "last_seq": 0}
         yield "cancel_queued", of | cancel
     for n in (1, 10**9):
-        yield "list_events", {"seq": n, "limit": 1000}
-        yield "read_excerpts", {"seq": n, "bytes": 100}
+        yield "list_events", {"tenant": TENANTS[n % 3], "seq": n, "limit": 1000}
+        yield "read_excerpts", {"tenant": TENANTS[n % 3], "seq": n, "bytes": 100}
         yield "batch_events", {"batch_id": uuid.UUID(int=n), "limit": 200}
     yield "list_requests", {"tenants": list(TENANTS), "states": list(REQUEST_STATES)} | {
         "before_seq": None, "limit": 21,
@@ -111,7 +129,8 @@ def looks() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "read_tally", {"tenant": of_one}
     yield from changes()
     yield "which_finished", {"ids": [uuid.UUID(int=1)]}
-    yield "read_requests", {"ids": [uuid.UUID(int=1)], "answer_bytes_max": None}
+    known = {"tenants": ["t1"], "ids": [uuid.UUID(int=1)]}
+    yield "read_requests", {**known, "answer_bytes_max": None}
     yield "read_finished_requests", {"ids": [uuid.UUID(int=1)]}
 
 
@@ -133,7 +152,7 @@ def changes() -> Iterator[tuple[str, dict[str, Any]]]:
     }
     yield "store_results", result | {"batch_id": batch_id, "now": None}
     yield "read_attempts", {"ids": ids, "batch_id": batch_id}
-    seqs = {"seqs": [10**9 + n for n in range(10)], "batch_id": batch_id}
+    seqs = {"seqs": [10**9 + n for n in range(10)], "tenants": ["t1"] * n, "batch_id": batch_id}
     yield "claim_requests", seqs
     yield "move_requests", seqs | {"to_batch_id": uuid.UUID(int=8)}
     yield "renew_leases", {"server": 1, "ids": ids, "leases": [1] * n, "duration": "60 s"}
@@ -242,7 +261,7 @@ def test_no_query_reads_more_than_it_needs(
     full: psycopg.Connection[Any], name: str, params: dict[str, Any], rows_max: int
 ) -> None:
     for node in explained(full, name, **params):
-        if node.get("Relation Name") == "request":
+        if node.get("Relation Name") in ("request", "queued", "sent", "result"):
             assert node["Node Type"] != "Seq Scan", node
             read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node[
                 "Actual Loops"
@@ -256,8 +275,10 @@ def test_a_part_of_a_batchs_answers_is_stored_without_reading_all_of_the_batch(
     with full.transaction(force_rollback=True):
         batch_id = uuid.uuid4()
         rows = full.execute(
-            "update request set state = 'in_progress', batch_id = %s where state = 'queued'"
-            " returning id",
+            "with gone as (delete from queued returning *), moved as ("
+            "  insert into sent (seq, tenant, batch_id, queued_at, attempts)"
+            "  select seq, tenant, %s, queued_at, 1 from gone returning seq)"
+            " select id from request join moved using (seq)",
             [batch_id],
         ).fetchall()
         n = 100
@@ -285,7 +306,7 @@ def test_a_part_of_a_batchs_answers_is_stored_without_reading_all_of_the_batch(
         read = [
             node["Actual Rows"] * node["Actual Loops"]
             for node in plan
-            if node.get("Relation Name") == "request" and "Scan" in node["Node Type"]
+            if node.get("Relation Name") in ("request", "sent") and "Scan" in node["Node Type"]
         ]
         assert read, plan
         assert max(read) <= n, f"{name}: {read}"

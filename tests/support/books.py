@@ -10,27 +10,29 @@ from openaibatching.simulator import Simulator
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 
+IN_ONE_STATE = (
+    "select seq, array_agg(state) from ("
+    " select seq, null as state from request"
+    " union all select seq, 'queued' from queued union all select seq, 'sent' from sent"
+    " union all select seq, 'result' from result) as t"
+    " group by seq having count(*) <> 2 or count(state) <> 1"
+)
+"""Finds nothing at any time: each request has one row, and one in exactly one of the states."""
+
 # Each finds nothing in a database in which all work is done.
 WRONG = {
-    "requests without an end": "select id, state from request where finished_at is null",
+    "requests without an end": "select id, state from shown_request where finished_at is null",
     "batches without an end": "select id, state from batch where state <> 'closed'",
-    "requests without a body": (
-        "select seq from request where seq not in (select seq from payload)"
-    ),
-    "bodies without a request": (
-        "select seq from payload where seq not in (select seq from request)"
-    ),
-    "requests that were answered twice": (
-        "select request_seq from event where new_state = 'completed'"
-        " group by request_seq having count(*) > 1"
-    ),
+    "requests without a body": ("select seq from request where seq not in (select seq from body)"),
+    "bodies without a request": ("select seq from body where seq not in (select seq from request)"),
+    "requests that stand in no state, or in two": IN_ONE_STATE,
     "events of nothing": (
         "select * from event where request_seq not in (select seq from request)"
         " or (request_seq is null and batch_id not in (select id from batch))"
     ),
     "batches that count other than their requests": (
         "select b.id, b.completed, b.failed, count(r.*) from batch b"
-        " left join request r on r.batch_id = b.id group by b.id"
+        " left join result r on r.batch_id = b.id group by b.id"
         " having b.completed <> count(r.*) filter (where r.state = 'completed')"
         "     or b.failed <> count(r.*) filter (where r.state = 'failed')"
     ),
@@ -45,13 +47,13 @@ WRONG = {
     "answers that are stored and not counted": (
         "select tenant, endpoint, model, sum(n) from ("
         " select tenant, endpoint, model, answers as n from spending"
-        " union all select tenant, endpoint, model, -1 from request where state = 'completed'"
+        " union all select tenant, endpoint, model, -1 from shown_request where state = 'completed'"
         ") as t group by tenant, endpoint, model having sum(n) < 0"
     ),
     "counts that are not those of the rows": (
         "select what, state, sum(n) from ("
         " select what, state, n from tally"
-        " union all select 'request', state, -1 from request"
+        " union all select 'request', state, -1 from shown_request"
         " union all select 'batch', state, -1 from batch"
         " union all select 'own_batch', state, -1 from share join batch on batch.id = batch_id"
         ") as t"

@@ -46,7 +46,7 @@ class Door:
         with psycopg.connect(self.database_url) as conn:
             conn.execute("set search_path = openaibatching")
             row = conn.execute(
-                "select count(*), count(p.seq) from request left join payload p using (seq)"
+                "select count(*), count(p.seq) from request left join body p using (seq)"
                 " where tenant = %s",
                 [tenant],
             ).fetchone()
@@ -59,7 +59,7 @@ class Door:
         with psycopg.connect(self.database_url) as conn:
             conn.execute("set search_path = openaibatching")
             row = conn.execute(
-                "select body from payload join request using (seq) where id = %s::uuid",
+                "select body from body join request using (seq) where id = %s::uuid",
                 [id_.removeprefix(ID_PREFIX)],
             ).fetchone()
         assert row is not None

@@ -96,7 +96,10 @@ def _storing(paused: Paused, model: str) -> Gate | None:
     gate = paused.world.simulator.gate("GET /files/{id}/content", when="before")
     paused.ask(model)
     gate.wait_reached(DEADLINE_S)
-    rows = f"select from request where model = '{model}' for update"
+    rows = (
+        "select from sent join request using (seq) join route on route.id = route_id"
+        f" where model = '{model}' for update of sent"
+    )
     lock = paused.stack.enter_context(paused.world.locked(rows))
     gate.release()
     lock.until_blocks(STORING)

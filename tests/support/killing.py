@@ -244,8 +244,8 @@ class World:
 
     def until_all_ended(self) -> None:
         """Until every request and every batch has ended, hands off."""
-        self.until(f"not exists (select from request where {self.doomed})")
-        self.until("not exists (select from request where finished_at is null)")
+        self.until(f"not exists (select from shown_request where {self.doomed})")
+        self.until("not exists (select from shown_request where finished_at is null)")
         self.until("not exists (select from batch where state <> 'closed')")
 
     def wrong(self) -> list[str]:

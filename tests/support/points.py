@@ -81,7 +81,7 @@ def while_spooling(world: World) -> None:
     server = world.start()
     with (
         world.queued(server) as forming,
-        world.locked("lock table payload in access exclusive mode") as lock,
+        world.locked("lock table body in access exclusive mode") as lock,
     ):
         forming.release()
         lock.until_blocks("select r.id, p.body")
@@ -139,10 +139,11 @@ def while_storing_results(world: World) -> None:
     gate.wait_reached(DEADLINE_S)
     [file] = [file for file in world.simulator.files() if file["purpose"] == "batch_output"]
     last = world.content(file["id"]).splitlines()[-1].split(b'"batchreq_')[1][:32].decode()
-    with world.locked(f"select from request where id = '{last}' for update") as lock:
+    row = f"select from sent where seq = (select seq from request where id = '{last}') for update"
+    with world.locked(row) as lock:
         gate.release()
         lock.until_blocks(STORING)
-        assert 0 < world.read("count(finished_at) from request") < LARGE_TEXTS
+        assert 0 < world.read("count(*) from result") < LARGE_TEXTS
         world.kill(server)
 
 
@@ -182,12 +183,12 @@ def during_retention(world: World) -> None:
     world.ask(server, [f"long ago {n}" for n in range(10)])
     world.until_all_ended()
     gate = world.simulator.gate("GET /batches/{id}", when="before")
-    with world.locked("select from payload for update") as lock:
-        world.execute(f"update request set finished_at = finished_at - {LONG_AGO}")
+    with world.locked("select from body for update") as lock:
+        world.execute(f"update result set finished_at = finished_at - {LONG_AGO}")
         world.execute(f"update batch set closed_at = closed_at - {LONG_AGO}")
         world.ask_together(server)
         gate.wait_reached(DEADLINE_S)
-        lock.until_blocks("delete from request")
+        lock.until_blocks("delete from result")
         world.kill(server)
     gate.cut()
     world.accepted = len(world.texts)
@@ -276,7 +277,7 @@ def stays_called_off(world: World) -> list[str]:
     server = world.start()
     world.until_all_ended()
     found = world.wrong()
-    states = world.read("array_agg(distinct state) from request")
+    states = world.read("array_agg(distinct state) from shown_request")
     if states != ["cancelled"]:
         found.append(f"requests are {states}")
     if world.read("count(*) from request") != len(world.texts):

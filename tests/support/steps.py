@@ -57,7 +57,8 @@ async def store_calls(ctx: Context, calls: Sequence[Call]) -> list[Request]:
 async def look(ctx: Context, requests: Sequence[Request]) -> list[Request]:
     """The requests as they are now, in the same order."""
     async with ctx.database.transaction() as conn:
-        found = {r.id: r for r in await store.read_requests(conn, [r.id for r in requests])}
+        tenants, ids = {r.tenant for r in requests}, [r.id for r in requests]
+        found = {r.id: r for r in await store.read_requests(conn, list(tenants), ids)}
     return [found[request.id] for request in requests]
 
 

@@ -74,7 +74,7 @@ async def _answer(door: Door, http: HttpRequest, request: Request) -> Response:
 
 
 async def _reread(door: Door, request: Request) -> Request:
-    found = await door.read(lambda conn: store.read_request(conn, request.id))
+    found = await door.read(lambda conn: store.read_request(conn, [request.tenant], request.id))
     if found is None:  # deleted at this moment
         raise errors.NotFound(f"No request found with id '{request_id(request.id)}'.", param="id")
     return found

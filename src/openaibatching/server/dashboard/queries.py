@@ -9,6 +9,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from openaibatching.server.database.statements import Connection, execute
+from openaibatching.server.domain.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Step:
     note: str | None
 
 
-async def read_excerpts(conn: Connection, seq: int, bytes_max: int) -> Excerpts | None:
+async def read_excerpts(conn: Connection, request: Request, bytes_max: int) -> Excerpts | None:
     """Up to `bytes_max` of the body and of the answer; None if the request was deleted just now."""
-    params = {"seq": seq, "bytes": bytes_max}
+    params = {"tenant": request.tenant, "seq": request.seq, "bytes": bytes_max}
     return await (await execute(conn, "read_excerpts", params, class_row(Excerpts))).fetchone()
 
 

@@ -76,7 +76,7 @@ def _described(request: Request) -> Shown:
 async def request(door: Door, view: View, name: str) -> Shown:
     """One request's whole story. Raises NotFound."""
     found = await door.actions.find(view, name, whole=False)
-    excerpts = await door.read(lambda conn: queries.read_excerpts(conn, found.seq, EXCERPT_BYTES))
+    excerpts = await door.read(lambda conn: queries.read_excerpts(conn, found, EXCERPT_BYTES))
     story = await door.reports.events(found)
     batches = [event["batch"] for event in story["data"] if event["batch"]]
     body, answer = None, None

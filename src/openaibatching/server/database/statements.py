@@ -45,7 +45,7 @@ def sql_text(name: str) -> str:
     )
 
 
-SCHEMA_FILES = ("schema.sql", "schema_access.sql")
+SCHEMA_FILES = ("schema.sql", "schema_requests.sql", "schema_access.sql")
 """What a new database is made of, in this order."""
 QUERY_FILES = (
     "queries.sql", "requests.sql", "collect.sql", "limits.sql", "money.sql", "reports.sql",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 REQUEST_STATES = ("queued", "in_progress", "completed", "failed", "cancelled")
 FINISHED = ("completed", "failed", "cancelled")
+TABLES = {"queued": "queued", "in_progress": "sent", **dict.fromkeys(FINISHED, "result")}
+"""Where the row of a request in this state stands: that is its state."""
 
 BATCH_STATES = (
     "claimed",

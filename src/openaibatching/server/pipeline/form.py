@@ -47,13 +47,13 @@ class Limits:
     alone: bool = True
 
 
-def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[int]:
-    """The seqs of the next batch, taken from the front of `queue`; empty if it is better to wait.
+def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[Queued]:
+    """The next batch, taken from the front of `queue`; empty if it is better to wait.
 
     A batch is due when it is full (by lines, bytes, embedding inputs, tokens or money) or when the
     oldest request has `waited` for `linger`.
     """
-    seqs: list[int] = []
+    chosen: list[Queued] = []
     bytes_, inputs, tokens = 0, 0, 0
     full = False
     purse = Purse(limits.usd_left)
@@ -65,19 +65,19 @@ def choose(queue: Sequence[Queued], limits: Limits, waited: timedelta) -> list[i
         inputs += request.inputs
         tokens += request.tokens
         starved = limits.tokens_free is not None and tokens > limits.tokens_free
-        if starved and not (limits.alone and not seqs):
+        if starved and not (limits.alone and not chosen):
             full = True
             break
-        if seqs and (bytes_ > limits.bytes or inputs > limits.inputs):
+        if chosen and (bytes_ > limits.bytes or inputs > limits.inputs):
             full = True
             break
-        seqs.append(request.seq)
-        if len(seqs) == limits.requests:
+        chosen.append(request)
+        if len(chosen) == limits.requests:
             full = True
             break
-    if not seqs:
+    if not chosen:
         return []
-    return seqs if full or waited >= limits.linger else []
+    return chosen if full or waited >= limits.linger else []
 
 
 def _full(queue: pipeline_queue.Measure, limits: Limits) -> bool:
@@ -164,13 +164,13 @@ async def _form(ctx: Context, group: pipeline_queue.Group, seen: _Money) -> bool
         if group.token_limit is not None or lone_due:
             enqueued = await pipeline_queue.enqueued_tokens(conn, group.model)
             limits = _with_tokens(limits, group, enqueued)
-        seqs: Sequence[int] = ()
+        chosen: Sequence[Queued] = ()
         if not (lone_due and group.lone_at and group.now - group.lone_at > lone.PATIENCE):
-            seqs = await _next(ctx, conn, group, limits)
-        if not seqs and lone_due and enqueued == 0:
-            seq = await model_limits.find_lone(conn, group, seen.held_back, ctx.now())
-            seqs = () if seq is None else (seq,)
-        requests = await pipeline_queue.claim(conn, group, seqs) if seqs else 0
+            chosen = await _next(ctx, conn, group, limits)
+        if not chosen and lone_due and enqueued == 0:
+            found = await model_limits.find_lone(conn, group, seen.held_back, ctx.now())
+            chosen = () if found is None else (found,)
+        requests = await pipeline_queue.claim(conn, group, chosen) if chosen else 0
     if requests:
         counters.QUEUE_WAIT.observe((group.now - group.queued_at).total_seconds())
         log.info("batch_formed", model=group.model, endpoint=group.endpoint, requests=requests)
@@ -187,8 +187,8 @@ def _with_tokens(limits: Limits, group: pipeline_queue.Group, enqueued: int) -> 
 
 async def _next(
     ctx: Context, conn: Connection, group: pipeline_queue.Group, limits: Limits
-) -> Sequence[int]:
-    """The seqs of the group's next batch, without those requests that have to go alone."""
+) -> Sequence[Queued]:
+    """The group's next batch, without those requests that have to go alone."""
     waited = limits.linger if group.flushed else group.now - group.queued_at
     if waited < limits.linger and not _full(
         await pipeline_queue.measure_queue(conn, group, limits.requests, ctx.now()), limits

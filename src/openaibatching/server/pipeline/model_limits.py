@@ -10,9 +10,9 @@ from typing import Literal, cast
 
 from psycopg.rows import class_row
 
-from openaibatching.server.database.statements import Connection, execute, value
+from openaibatching.server.database.statements import Connection, execute, struct_row, value
 from openaibatching.server.domain.batch import Batch, Result
-from openaibatching.server.pipeline.queue import Group
+from openaibatching.server.pipeline.queue import Group, Queued
 from openaibatching.server.providers.openai.refusals import Trust
 
 HOLD_MAX = timedelta(hours=1)
@@ -155,15 +155,15 @@ async def defer_request(
 
 async def find_lone(
     conn: Connection, group: Group, held_back: Collection[str], now: datetime | None
-) -> int | None:
-    """The seq of a request of the group that has to go alone, and may go now."""
+) -> Queued | None:
+    """A request of the group that has to go alone, and may go now."""
     params = {
         "endpoint": group.endpoint,
         "model": group.model,
         "held_back": list(held_back),
         "now": now,
     }
-    return cast("int | None", await value(conn, "find_lone", params))
+    return await (await execute(conn, "find_lone", params, struct_row(Queued))).fetchone()
 
 
 async def batches_under_way(conn: Connection, model: str) -> int:

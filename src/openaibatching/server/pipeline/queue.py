@@ -80,12 +80,16 @@ async def creates_last_hour(conn: Connection, now: datetime | None) -> int:
     return cast("int", await value(conn, "creates_last_hour", {"now": now}))
 
 
-async def claim(conn: Connection, group: Group, seqs: Sequence[int]) -> int:
+async def claim(conn: Connection, group: Group, chosen: Sequence[Queued]) -> int:
     """Make a batch of these requests, less those that were cancelled meanwhile; how many."""
     batch_id = uuid.uuid4()
     taken: list[_Taken] = []
-    for part in parts(seqs):
-        params = {"batch_id": batch_id, "seqs": part}
+    for part in parts(chosen):
+        params = {
+            "batch_id": batch_id,
+            "tenants": [request.tenant for request in part],
+            "seqs": [request.seq for request in part],
+        }
         taken += await (await execute(conn, "claim_requests", params)).fetchall()
     if taken:
         await insert_batch(conn, batch_id, None, group, taken)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
 import msgspec
 from psycopg.rows import class_row
@@ -21,6 +22,7 @@ from openaibatching.server.database.statements import (
     Connection,
     execute,
     struct_row,
+    value,
 )
 from openaibatching.server.domain.batch import Batch, Lease, Unanswered
 from openaibatching.server.domain.tokens import Tokens
@@ -159,7 +161,7 @@ async def note_event(conn: Connection, batch: Batch, note: str) -> None:
 async def forget(conn: Connection, ttl_days: float, limit: int, now: datetime | None) -> int:
     """Delete up to `limit` requests, and batches, that ended `ttl_days` ago; how many requests."""
     params = {"ttl": timedelta(days=ttl_days), "limit": limit, "now": now}
-    gone = (await execute(conn, "forget_requests", params)).rowcount
+    gone = cast("int", await value(conn, "forget_requests", params))
     await execute(conn, "forget_batches", params)
     await execute(conn, "forget_limits", {"now": now})
     return gone

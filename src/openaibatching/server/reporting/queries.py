@@ -12,6 +12,7 @@ from typing import cast
 from psycopg.rows import class_row
 
 from openaibatching.server.database.statements import Connection, execute, value
+from openaibatching.server.domain.request import Request
 from openaibatching.server.domain.view import View
 from openaibatching.server.reporting.forecast import Past, UnderWay
 
@@ -213,9 +214,9 @@ class EventRow:
     note: str | None
 
 
-async def list_events(conn: Connection, seq: int, limit: int) -> list[EventRow]:
+async def list_events(conn: Connection, request: Request, limit: int) -> list[EventRow]:
     """The request's story, in its order."""
-    params = {"seq": seq, "limit": limit}
+    params = {"tenant": request.tenant, "seq": request.seq, "limit": limit}
     return await (await execute(conn, "list_events", params, class_row(EventRow))).fetchall()
 
 

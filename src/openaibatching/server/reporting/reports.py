@@ -149,7 +149,7 @@ class Reports:
     async def events(self, request: Request) -> dict[str, Any]:
         """The request's story. Raises DatabaseUnavailable."""
         rows = await self.database.read(
-            lambda conn: queries.list_events(conn, request.seq, EVENTS_MAX + 1)
+            lambda conn: queries.list_events(conn, request, EVENTS_MAX + 1)
         )
         data = [presenters.event(row) for row in rows[:EVENTS_MAX]]
         return {"object": "list", "data": data, "has_more": len(rows) > EVENTS_MAX}

@@ -43,15 +43,15 @@ class Actions:
             if id_ is None:
                 id_ = await store.find_by_upstream_id(conn, view, name)
             if id_ is None or whole:
-                return await store.read_request(conn, id_) if id_ else None
-            return next(iter(await store.read_requests(conn, [id_])), None)
+                return await store.read_request(conn, view.tenants, id_) if id_ else None
+            return next(iter(await store.read_requests(conn, view.tenants, [id_])), None)
 
         try:
             found = await self.database.read(query)
         except errors.UnstorableText:
             found = None
         # Another tenant's request is as good as none.
-        if found is None or found.tenant not in view.tenants:
+        if found is None:
             raise errors.NotFound(f"No request found with id '{name}'.", param="id")
         return found
 
@@ -61,14 +61,14 @@ class Actions:
         Raises InvalidIdempotencyKey.
         """
         ids = [keyed_id(tenant, endpoint, idempotency_key) for endpoint in ENDPOINTS]
-        found = await self.database.read(lambda conn: store.read_requests(conn, ids))
+        found = await self.database.read(lambda conn: store.read_requests(conn, [tenant], ids))
         return sorted(found, key=lambda request: request.seq, reverse=True)
 
     async def cancel(self, by: Actor, name: str) -> Request:
         """Cancel it if it is still queued. Raises NotFound, AlreadyFinished, AlreadySubmitted."""
         request = await self.find(View.own(by.tenant), name)
         async with self.database.transaction() as conn:
-            cancelled = await store.cancel_request(conn, request.id)
+            cancelled = await store.cancel_request(conn, by.tenant, request.id)
             if cancelled:
                 await audit.note(conn, audit.CANCELLED, by, request_id(request.id))
         request = await self.find(View.own(by.tenant), name)
@@ -90,7 +90,12 @@ class Actions:
         estimate, usd_most = await self._priced(request)
         async with self.database.transaction() as conn:
             retried = await store.retry_request(
-                conn, request.id, incomplete=incomplete, estimate=estimate, usd_most=usd_most
+                conn,
+                by.tenant,
+                request.id,
+                incomplete=incomplete,
+                estimate=estimate,
+                usd_most=usd_most,
             )
             if retried:
                 await audit.note(conn, audit.RETRIED, by, request_id(request.id))
@@ -116,7 +121,7 @@ class Actions:
         """Forget it, body and answer. Raises NotFound, NotFinished."""
         request = await self.find(View.own(by.tenant), name)
         async with self.database.transaction() as conn:
-            deleted = await store.delete_request(conn, request.id)
+            deleted = await store.delete_request(conn, by.tenant, request.id)
             if deleted:
                 await audit.note(conn, audit.DELETED, by, request_id(request.id))
         if not deleted:

@@ -67,17 +67,19 @@ async def accept_requests(conn: Connection, calls: Sequence[Call]) -> list[Reque
     return await cur.fetchall()
 
 
-async def read_requests(conn: Connection, ids: Sequence[uuid.UUID]) -> list[Request]:
-    """The requests with these ids, in any order; of a finished one also the answer, unless it is
-    above ANSWER_BYTES_INLINE."""
-    params = {"ids": list(ids), "answer_bytes_max": ANSWER_BYTES_INLINE}
+async def read_requests(
+    conn: Connection, tenants: Sequence[str], ids: Sequence[uuid.UUID]
+) -> list[Request]:
+    """The requests of these tenants with these ids, in any order; of a finished one also
+    the answer, unless it is above ANSWER_BYTES_INLINE."""
+    params = {"tenants": list(tenants), "ids": list(ids), "answer_bytes_max": ANSWER_BYTES_INLINE}
     cur = await execute(conn, "read_requests", params, struct_row(Request))
     return await cur.fetchall()
 
 
-async def read_request(conn: Connection, id_: uuid.UUID) -> Request | None:
-    """The request with this id, with its answer if it has finished."""
-    params = {"ids": [id_], "answer_bytes_max": None}
+async def read_request(conn: Connection, tenants: Sequence[str], id_: uuid.UUID) -> Request | None:
+    """The request of one of these tenants with this id, with its answer if it has finished."""
+    params = {"tenants": list(tenants), "ids": [id_], "answer_bytes_max": None}
     cur = await execute(conn, "read_requests", params, struct_row(Request))
     return await cur.fetchone()
 
@@ -117,18 +119,21 @@ async def list_requests(
     return await cur.fetchall()
 
 
-async def cancel_request(conn: Connection, id_: uuid.UUID) -> bool:
-    """Cancel it if it is still queued."""
-    return await value(conn, "cancel_request", {"id": id_}) is not None
+async def cancel_request(conn: Connection, tenant: str, id_: uuid.UUID) -> bool:
+    """Cancel it if it is the tenant's and still queued."""
+    return await value(conn, "cancel_request", {"tenant": tenant, "id": id_}) is not None
 
 
 async def read_body(conn: Connection, request: Request) -> bytes | None:
     """The body as it is sent; None if the request was deleted."""
-    return cast("bytes | None", await value(conn, "read_body", {"seq": request.seq}))
+    return cast(
+        "bytes | None", await value(conn, "read_body", {"tenant": request.tenant, "id": request.id})
+    )
 
 
 async def retry_request(
     conn: Connection,
+    tenant: str,
     id_: uuid.UUID,
     *,
     incomplete: bool,
@@ -139,10 +144,16 @@ async def retry_request(
 
     `estimate` and `usd_most` are USD that it may cost, and costs at most, this time.
     """
-    params = {"id": id_, "incomplete": incomplete, "estimate": estimate, "usd_most": usd_most}
+    params = {
+        "tenant": tenant,
+        "id": id_,
+        "incomplete": incomplete,
+        "estimate": estimate,
+        "usd_most": usd_most,
+    }
     return await value(conn, "retry_request", params) is not None
 
 
-async def delete_request(conn: Connection, id_: uuid.UUID) -> bool:
-    """Forget it, with body and answer, if it has finished."""
-    return await value(conn, "delete_request", {"id": id_}) is not None
+async def delete_request(conn: Connection, tenant: str, id_: uuid.UUID) -> bool:
+    """Forget the tenant's request, with body and answer, if it has finished."""
+    return await value(conn, "delete_request", {"tenant": tenant, "id": id_}) is not None

@@ -66,7 +66,7 @@ async def post_requests(door: Door, http: HttpRequest) -> Response:
         headers["Preference-Applied"] = "wait, order=finished" if unordered else "wait"
     give_out = response.as_they_finish if unordered else response.in_order
     return StreamingResponse(
-        give_out(door, roll, wait or 0.0, open_call, modes.of(http.scope)),
+        give_out(door, holder.tenant, roll, wait or 0.0, open_call, modes.of(http.scope)),
         headers=headers,
         media_type=MEDIA_TYPES[0],
     )

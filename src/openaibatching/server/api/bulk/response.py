@@ -26,11 +26,11 @@ READ_AT_ONCE = 256
 
 
 async def in_order(
-    door: Door, roll: Roll, wait: float, call: OpenCall, mode: Mode = Mode.EMPTY
+    door: Door, tenant: str, roll: Roll, wait: float, call: OpenCall, mode: Mode = Mode.EMPTY
 ) -> AsyncIterator[bytes]:
     """The output lines, a portion at a time, each when it has finished or time is up."""
     deadline = _now() + wait
-    reader = _Reader(door, mode, call)
+    reader = _Reader(door, tenant, mode, call)
     try:
         for entries in roll.read():
             async for _ in door.deliverer.finished_of(_ids(entries), deadline, call):
@@ -42,11 +42,11 @@ async def in_order(
 
 
 async def as_they_finish(
-    door: Door, roll: Roll, wait: float, call: OpenCall, mode: Mode = Mode.EMPTY
+    door: Door, tenant: str, roll: Roll, wait: float, call: OpenCall, mode: Mode = Mode.EMPTY
 ) -> AsyncIterator[bytes]:
     """The output lines in whatever order their requests finish, and the others when time is up."""
     deadline = _now() + wait
-    reader = _Reader(door, mode, call)
+    reader = _Reader(door, tenant, mode, call)
     try:
         async for entries in _windows(roll):
             left: dict[uuid.UUID | None, list[Entry]] = {}
@@ -90,8 +90,8 @@ async def _windows(roll: Roll) -> AsyncIterator[list[Entry]]:
 class _Reader:
     """Reads what the entries are to be answered, a few hundred at a time."""
 
-    def __init__(self, door: Door, mode: Mode, call: OpenCall) -> None:
-        self._door, self._mode, self._call = door, mode, call
+    def __init__(self, door: Door, tenant: str, mode: Mode, call: OpenCall) -> None:
+        self._door, self._tenant, self._mode, self._call = door, tenant, mode, call
         self._turns = door.ctx.database.turns
         self._outage_s = OUTAGE_S_MAX
 
@@ -132,14 +132,15 @@ class _Reader:
         ids = _ids(entry for entry in entries if entry.request is None)
         if not ids:
             return {}
-        query = partial(store.read_requests, ids=list(ids))
+        query = partial(store.read_requests, tenants=[self._tenant], ids=list(ids))
         async with self._turns.take():
             found = await self._door.read(query, self._outage_s)
         return {request.id: request for request in found}
 
     async def _large(self, entry: Entry, request: Request) -> bytes:
         try:
-            found = await self._door.read(partial(store.read_request, id_=request.id))
+            query = partial(store.read_request, tenants=[self._tenant], id_=request.id)
+            found = await self._door.read(query)
         except errors.DatabaseUnavailable as error:
             return bulk_lines.refused(entry, error)
         return self._line(entry, found)

@@ -9,9 +9,8 @@
 -- request: in_progress -> cancelled
 -- A second result for the same request changes nothing. `refund`: OpenAI did not execute it. `wait`:
 -- one that is queued again may be sent only after that.
--- Found by their ids (offset 0), and then by their keys: a planner that sees that they are of one batch,
--- and open, reads all of that batch for each part of its answers. Two servers may store one batch's
--- answers, each in the order of its own file: rows are locked by `seq`, so neither waits in a circle.
+-- Found by their ids and keys (offset 0): a planner that sees that they are of one batch reads all of
+-- that batch for each part of its answers.
 with given as (
   select * from unnest(%(ids)b::uuid[], %(states)b::text[], %(status_codes)b::int[],
                        %(upstream_ids)b::text[], %(answers)b::bytea[], %(realtimes)b::numeric[],
@@ -19,37 +18,51 @@ with given as (
                        %(waits)b::interval[])
        as t(id, state, status_code, upstream_id, answer, realtime, paid, incomplete, refund, wait)
 ), owed as materialized (
-  select named.*
-    from (select r.seq, given.* from given
-           cross join lateral (select seq from request where request.id = given.id offset 0) as r
-           order by r.seq) as named
-   cross join lateral (
-     select from request
-      where request.seq = named.seq and request.batch_id = %(batch_id)s::uuid
-        and request.state = 'in_progress'
-     offset 0 for no key update) as locked
-), moved as (
-  update request r
-     set state = owed.state,
-         batch_id = case when owed.state = 'queued' then null else r.batch_id end,
-         attempts = r.attempts - owed.refund,
-         queued_at = case when owed.wait > interval '0'
-                          then coalesce(%(now)s::timestamptz, now()) + owed.wait
-                          else r.queued_at end,
-         status_code = coalesce(owed.status_code, r.status_code),
-         upstream_id = owed.upstream_id,
-         finished_at = case when owed.state <> 'queued'
-                            then coalesce(%(now)s::timestamptz, now()) end
-    from owed
-   where r.seq = owed.seq
-  returning r.seq, r.state, owed.answer, owed.realtime, owed.paid, owed.incomplete
-), answered as (
-  update payload p
-     set answer = moved.answer, realtime = moved.realtime, paid = moved.paid,
-         incomplete = moved.incomplete
-    from moved where p.seq = moved.seq and moved.answer is not null
+  select r.seq, s.place, given.* from given
+   cross join lateral (select seq, tenant from request where request.id = given.id offset 0) as r
+   cross join lateral (select ctid as place from sent
+                        where sent.tenant = r.tenant and sent.seq = r.seq offset 0) as s
+), gone as (
+  delete from sent
+   where ctid = any(array(select place from owed)) and batch_id = %(batch_id)s::uuid
+  returning *
+), moved as materialized (
+  select gone.seq, gone.tenant, gone.batch_id, owed.state, gone.attempts - owed.refund as attempts,
+         coalesce(owed.status_code, gone.status_code) as status_code, gone.queued_at, owed.wait,
+         gone.estimate, gone.usd_most, gone.lone, gone.lone_refusals, gone.lone_since,
+         coalesce(owed.answer, gone.failure) as answer, owed.upstream_id, owed.realtime, owed.paid,
+         owed.incomplete
+    from gone join owed using (seq)
+), kept as (
+  insert into result (seq, tenant, state, batch_id, attempts, status_code, queued_at, finished_at,
+                      upstream_id, realtime, paid, incomplete, answer)
+  select seq, tenant, state, batch_id, attempts, status_code, queued_at,
+         coalesce(%(now)s::timestamptz, now()), upstream_id, realtime, paid, incomplete, answer
+    from moved where state <> 'queued'
+), again as (
+  insert into queued (seq, tenant, route_id, line_bytes, tokens, inputs, queued_at, attempts,
+                      status_code, estimate, usd_most, lone, lone_refusals, lone_since, failure)
+  select m.seq, m.tenant, r.route_id, r.line_bytes, r.tokens, r.inputs,
+         case when m.wait > interval '0' then coalesce(%(now)s::timestamptz, now()) + m.wait
+              else m.queued_at end,
+         m.attempts, m.status_code, m.estimate, m.usd_most, m.lone, m.lone_refusals, m.lone_since,
+         m.answer
+    from moved m cross join lateral (select * from request where request.seq = m.seq offset 0) as r
+   where m.state = 'queued'
+), noted as (
+  insert into event (at, request_seq, batch_id, old_state, new_state)
+  select coalesce(%(now)s::timestamptz, now()), seq, batch_id, 'in_progress', state
+    from moved where state = 'queued'
+), ended as (
+  select tenant, state, count(*) as n, sum(estimate) as usd from moved group by tenant, state
+), counted as (
+  insert into tally
+  select 'request', tenant, state, n from ended
+  union all select 'request', tenant, 'in_progress', -n from ended
+), reserved as (
+  insert into reserve select tenant, -usd from ended where state <> 'queued' and usd is not null
 )
-select state, count(*) as n from moved group by state;
+select state, sum(n)::bigint as n from ended group by state;
 
 -- name: count_results
 update batch
@@ -65,31 +78,33 @@ returning id;
 
 -- name: read_attempts
 -- Each by its id (offset 0): the planner would read all of the batch for each of its parts.
-select r.id, r.attempts, r.status_code, r.tenant
+select r.id, s.attempts, s.status_code, r.tenant
   from unnest(%(ids)b::uuid[]) as given(id)
  cross join lateral (select * from request where request.id = given.id offset 0) as r
- where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress';
+ cross join lateral (
+   select * from sent where sent.tenant = r.tenant and sent.seq = r.seq offset 0) as s
+ where s.batch_id = %(batch_id)s::uuid;
 
 -- name: read_unanswered
 -- What a batch still owes, in the order of its lines, with the last real reason if there is one.
-select r.seq, r.id, r.attempts, r.status_code, r.line_bytes, r.tokens, r.created_at, r.tenant
-  from request r
- where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
- order by r.seq;
+select s.seq, r.id, s.attempts, s.status_code, r.line_bytes, r.tokens, r.created_at, s.tenant
+  from sent s cross join lateral (select * from request where request.seq = s.seq offset 0) as r
+ where s.batch_id = %(batch_id)s::uuid
+ order by s.seq;
 
 -- name: move_requests
 -- From a refused batch to one of its halves: still in progress.
-with locked as materialized (
-  select seq from request
-   where seq = any(%(seqs)b::bigint[]) and batch_id = %(batch_id)s::uuid and state = 'in_progress'
-   order by seq for no key update
-), moved as (
-  update request r set batch_id = %(to_batch_id)s::uuid
-    from locked where r.seq = locked.seq
-  returning tenant, line_bytes, tokens, usd_most)
-select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
-       sum(coalesce(usd_most, 'infinity'))
-  from moved group by tenant;
+with moved as (
+  update sent set batch_id = %(to_batch_id)s::uuid
+   where ctid = any(array(
+           select ctid from sent
+            where batch_id = %(batch_id)s::uuid and seq = any(%(seqs)b::bigint[])))
+     and batch_id = %(batch_id)s::uuid
+  returning seq, tenant, usd_most)
+select m.tenant, count(*), sum(r.line_bytes)::bigint, sum(r.tokens)::bigint,
+       sum(coalesce(m.usd_most, 'infinity'))
+  from moved m cross join lateral (select * from request where request.seq = m.seq offset 0) as r
+ group by m.tenant;
 
 -- name: read_again
 update batch
@@ -159,11 +174,25 @@ update batch set state = 'closed', closed_at = coalesce(%(now)s::timestamptz, no
 returning id;
 
 -- name: forget_requests
-delete from request where seq in (
-  select seq from request
-   where finished_at < coalesce(%(now)s::timestamptz, now()) - %(ttl)s::interval
-   order by finished_at limit %(limit)s::int
-   for update skip locked);
+-- By their places and keys, which are arrays here: the planner cannot choose to read a whole table.
+with gone as (
+  delete from result where ctid = any(array(
+    select ctid from result
+     where finished_at < coalesce(%(now)s::timestamptz, now()) - %(ttl)s::interval
+     order by finished_at limit %(limit)s::int))
+  returning seq, tenant, state
+), requests as (
+  delete from request where seq = any(array(select seq from gone))
+), bodies as (
+  delete from body where seq = any(array(select seq from gone))
+), events as (
+  delete from event where request_seq = any(array(select seq from gone))
+), forgotten as (
+  select tenant, state, count(*) as n from gone group by tenant, state
+), counted as (
+  insert into tally select 'request', tenant, state, -n from forgotten
+)
+select coalesce(sum(n), 0)::bigint from forgotten;
 
 -- name: forget_batches
 -- A day after their requests, which still name them.

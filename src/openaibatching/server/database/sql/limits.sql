@@ -81,11 +81,11 @@ update model_limit set refusals = refusals + 1
 -- name: free_lone
 -- OpenAI takes batches again, after refusing all of them: that requests were refused alone meanwhile
 -- says little about them. Those that were refused more often keep their pause.
-update request
+update queued
    set lone = null,
        queued_at = case when lone_refusals > 3 then queued_at
                         else least(queued_at, coalesce(%(now)s::timestamptz, now())) end
- where state = 'queued' and lone and model = %(model)s::text
+ where lone and route_id in (select id from route where model = %(model)s::text)
    and exists (select from model_limit l where l.model = %(model)s::text and l.refusals > 0);
 
 -- name: raise_limit
@@ -122,26 +122,39 @@ on conflict (endpoint, model) do update
        counted = t.counted * case when t.estimated > 1e6 then 0.5 else 1 end + excluded.counted;
 
 -- name: refuse_alone
--- The request was refused as the only one: what is known of it by now.
-update request r
-   set lone_refusals = coalesce(lone_refusals, 0) + 1,
-       lone_since = coalesce(lone_since, %(now)s::timestamptz, now())
-  from payload p
- where r.id = %(id)s::uuid and p.seq = r.seq
-returning r.lone_refusals as refusals, r.lone_since as since,
-          coalesce(%(now)s::timestamptz, now()) as now,
-          (r.tokens * least(1, token_factor(r.endpoint, r.model)))::bigint as estimate, p.body;
+-- The request of a batch was refused as the only one: what is known of it by now.
+with counted as (
+  update sent s
+     set lone_refusals = coalesce(s.lone_refusals, 0) + 1,
+         lone_since = coalesce(s.lone_since, %(now)s::timestamptz, now())
+    from request r
+   where r.id = %(id)s::uuid and s.tenant = r.tenant and s.seq = r.seq
+  returning r.seq, r.tokens, r.route_id, s.lone_refusals, s.lone_since
+)
+select c.lone_refusals as refusals, c.lone_since as since,
+       coalesce(%(now)s::timestamptz, now()) as now,
+       (c.tokens * least(1, token_factor(w.endpoint, w.model)))::bigint as estimate, b.body
+  from counted c join route w on w.id = c.route_id join body b on b.seq = c.seq;
 
 -- name: defer_request
--- Not before the pause is over, and then alone.
-update request
-   set queued_at = coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval, lone = true
- where id = %(id)s::uuid;
+-- Not before the pause is over, and then alone: in its batch still, or queued again already.
+with of as materialized (
+  select seq, tenant, coalesce(%(now)s::timestamptz, now()) + %(wait)s::interval as until
+    from request where id = %(id)s::uuid
+), in_batch as (
+  update sent s set queued_at = of.until, lone = true
+    from of where s.tenant = of.tenant and s.seq = of.seq
+)
+update queued q set queued_at = of.until, lone = true
+  from of where q.tenant = of.tenant and q.seq = of.seq;
 
 -- name: find_lone
 -- A request that is to be sent alone, and whose pause is over.
-select seq from request
- where state = 'queued' and lone and endpoint = %(endpoint)s::text
-   and model = %(model)s::text and tenant <> all(%(held_back)b::text[])
+select seq, line_bytes, tokens, inputs, tenant, estimate::float8 as usd,
+       usd_most::float8 as usd_most
+  from queued
+ where lone and route_id = (select id from route
+                             where endpoint = %(endpoint)s::text and model = %(model)s::text)
+   and tenant <> all(%(held_back)b::text[])
    and queued_at <= coalesce(%(now)s::timestamptz, now())
  order by queued_at, seq limit 1;

@@ -2,10 +2,12 @@
 
 -- name: read_excerpts
 -- The beginnings of a request's body and answer, and how long they are: an answer may be tens of
--- megabytes, and nobody reads it on a page.
-select substring(body from 1 for %(bytes)s::int) as body, octet_length(body) as body_bytes,
-       substring(answer from 1 for %(bytes)s::int) as answer, octet_length(answer) as answer_bytes
-  from payload where seq = %(seq)s::bigint;
+-- megabytes, and nobody reads it on a page. While it is queued again, the answer is its last failure.
+select substring(b.body from 1 for %(bytes)s::int) as body, octet_length(b.body) as body_bytes,
+       substring(coalesce(v.answer, v.failure) from 1 for %(bytes)s::int) as answer,
+       octet_length(coalesce(v.answer, v.failure)) as answer_bytes
+  from shown_request v cross join lateral (select body from body where body.seq = v.seq offset 0) as b
+ where v.seq = %(seq)s::bigint and v.tenant = %(tenant)s::text;
 
 -- name: batch_events
 -- A batch's own story, oldest first.

@@ -2,84 +2,12 @@
 -- test compares these lines with domain/states.py and with the diagrams in ARCHITECTURE.md.
 -- `now` is null except where a test owns the clock. Arrays travel in binary (`%b`): half as long.
 --
--- A statement that changes many rows locks them in one order first (requests by `seq`, batches by
--- `id`), or skips what is locked: so no two of them wait for each other. The order of an `update`
--- by itself is the plan's.
-
--- ===== accept =====
-
--- name: accept_requests
--- request: (none) -> queued
--- A call that is there already is the same request: nothing changes. Gives all but those that
--- somebody else commits at this moment: ask again. Large answers stay where they are: these are many.
--- Numbered in the order of the caller, and inserted in that of the ids: everywhere the same, so that two
--- servers with the same calls never deadlock.
-with given as materialized (
-  select t.*, nextval(pg_get_serial_sequence('openaibatching.request', 'seq')) as seq from unnest(%(ids)b::uuid[], %(body_ids)b::uuid[], %(tenants)b::text[],
-                       %(endpoints)b::text[], %(models)b::text[], %(line_bytes)b::int[],
-                       %(tokens)b::int[], %(inputs)b::int[], %(bodies)b::bytea[],
-                       %(estimates)b::numeric[], %(usd_mosts)b::numeric[], %(traceparents)b::text[])
-   as t(id, body_id, tenant, endpoint, model, line_bytes, tokens, inputs, body, estimate, usd_most,
-        traceparent)
-), new as (
-  insert into request (seq, id, body_id, tenant, endpoint, model, state, line_bytes, tokens, inputs,
-                       estimate, usd_most)
-  overriding system value
-  select seq, id, body_id, tenant, endpoint, model, 'queued', line_bytes, tokens, inputs, estimate,
-         usd_most
-    from given order by id
-  on conflict (id) do nothing
-  returning seq, id, body_id, tenant, endpoint, model, state, attempts, created_at
-), stored as (
-  insert into payload (seq, body, traceparent)
-  select new.seq, given.body, given.traceparent from new join given using (id)
-)
-select seq, id, body_id, tenant, endpoint, model, state, attempts, null::int as status_code,
-       created_at, null::timestamptz as finished_at, null::text as batch_upstream_id,
-       null::bytea as answer, null::numeric as realtime, null::numeric as paid,
-       null::boolean as incomplete
-  from new
-union all
-select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
-       sendings(r.attempts, b.state), r.status_code, r.created_at, r.finished_at, b.upstream_id,
-       p.answer, p.realtime, p.paid, p.incomplete
-  from request r
-  left join batch b on b.id = r.batch_id
-  left join payload p on p.seq = r.seq and r.finished_at is not null
-                     and octet_length(p.answer) <= %(answer_bytes_max)s::int
- where r.id = any(%(ids)b::uuid[]);
-
--- name: read_requests
-select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
-       sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, p.answer, p.realtime, p.paid, p.incomplete
-  from request r
-  left join batch b on b.id = r.batch_id
-  left join payload p on p.seq = r.seq and r.finished_at is not null
-                     and (%(answer_bytes_max)s::int is null
-                          or octet_length(p.answer) <= %(answer_bytes_max)s::int)
- where r.id = any(%(ids)b::uuid[]);
-
--- name: which_finished
-select id from request where id = any(%(ids)b::uuid[]) and finished_at is not null;
-
--- name: read_finished_requests
-select r.seq, r.id, r.body_id, r.tenant, r.endpoint, r.model, r.state,
-       sendings(r.attempts, b.state) as attempts, r.status_code, r.created_at, r.finished_at,
-       b.upstream_id as batch_upstream_id, p.answer, p.realtime, p.paid, p.incomplete
-  from request r
-  left join batch b on b.id = r.batch_id
-  left join payload p on p.seq = r.seq
- where r.id = any(%(ids)b::uuid[]) and r.finished_at is not null;
-
--- name: queued_models
--- The models of which a tenant has something queued, until there are `most` of them.
-select distinct model from queue_heads(%(tenant)s::text, %(most)s::int * %(endpoints)s::int)
- limit %(most)s::int;
-
--- name: count_queued
-select coalesce(sum(n), 0)::bigint from tally
- where what = 'request' and tenant = %(tenant)s::text and state = 'queued';
+-- A statement that changes many rows locks them in one order: what is deleted or updated by its place
+-- (ctid, which is safe within one statement) is locked in the order of places, batches are locked by
+-- `id` first. So no two of them wait for each other. The order of an `update` by itself is the plan's.
+--
+-- A request's row moves: `delete from` the table of its old state and `insert into` that of the new
+-- one are one statement. The delete is the guard: whoever comes second finds nothing.
 
 -- ===== form =====
 
@@ -105,9 +33,10 @@ with head as (
      and h.queued_at <= coalesce(%(now)s::timestamptz, now())
 )
 select g.*, token_factor(g.endpoint, g.model) as token_factor,
-       (select min(queued_at) from request q
-         where q.state = 'queued' and q.lone and q.model = g.model
-           and q.tenant <> all(%(held_back)b::text[])) as lone_at,
+       (select min(q.queued_at) from route w cross join lateral (
+           select min(queued_at) as queued_at from queued
+            where lone and route_id = w.id and tenant <> all(%(held_back)b::text[])) as q
+         where w.model = g.model) as lone_at,
        coalesce(%(now)s::timestamptz, now()) as now
   from (select head.endpoint, head.model, array_agg(head.tenant) as tenants,
                min(head.queued_at) filter (where head.counts) as queued_at,
@@ -128,9 +57,10 @@ select g.*, token_factor(g.endpoint, g.model) as token_factor,
 select count(*) as requests, coalesce(sum(line_bytes), 0)::bigint as bytes,
        coalesce(sum(inputs), 0)::bigint as inputs, coalesce(sum(tokens), 0)::bigint as tokens
   from (select q.* from unnest(%(tenants)b::text[]) as t(tenant) cross join lateral (
-          select line_bytes, inputs, tokens from request
-           where state = 'queued' and tenant = t.tenant and endpoint = %(endpoint)s::text
-             and model = %(model)s::text and lone is null
+          select line_bytes, inputs, tokens from queued
+           where tenant = t.tenant and route_id = (select id from route
+                    where endpoint = %(endpoint)s::text and model = %(model)s::text)
+             and lone is null
              and queued_at <= coalesce(%(now)s::timestamptz, now()) limit %(limit)s::int) as q
          limit %(limit)s::int) as queue;
 
@@ -142,9 +72,10 @@ select seq, line_bytes, tokens, inputs, tenant, usd, usd_most from (
          sum(q.tokens) over (partition by t.tenant order by q.queued_at, q.seq) - q.tokens as had
     from unnest(%(tenants)b::text[]) as t(tenant) cross join lateral (
       select seq, line_bytes, tokens, inputs, estimate::float8 as usd, usd_most::float8 as usd_most,
-             queued_at from request
-       where state = 'queued' and tenant = t.tenant and endpoint = %(endpoint)s::text
-         and model = %(model)s::text and lone is null
+             queued_at from queued
+       where tenant = t.tenant and route_id = (select id from route
+                where endpoint = %(endpoint)s::text and model = %(model)s::text)
+         and lone is null
          and queued_at <= coalesce(%(now)s::timestamptz, now())
        order by queued_at, seq limit %(limit)s::int) as q) as turns
  order by had, queued_at, seq limit %(limit)s::int;
@@ -185,17 +116,29 @@ select pg_advisory_xact_lock(9487, 0);
 
 -- name: claim_requests
 -- request: queued -> in_progress
-with locked as materialized (
-  select seq from request where seq = any(%(seqs)b::bigint[]) and state = 'queued'
-   order by seq for no key update
-), claimed as (
-  update request r
-     set state = 'in_progress', batch_id = %(batch_id)s::uuid, attempts = attempts + 1
-    from locked where r.seq = locked.seq
-  returning tenant, line_bytes, tokens, usd_most)
-select tenant, count(*), sum(line_bytes)::bigint, sum(tokens)::bigint,
-       sum(coalesce(usd_most, 'infinity'))
-  from claimed group by tenant;
+-- Those that are still queued. Rows that are deleted by their places are locked in that order.
+with gone as (
+  delete from queued where ctid = any(array(
+    select q.ctid from unnest(%(tenants)b::text[], %(seqs)b::bigint[]) as t(tenant, seq)
+     cross join lateral (
+       select ctid from queued where queued.tenant = t.tenant and queued.seq = t.seq offset 0) as q))
+  returning *
+), moved as (
+  insert into sent (batch_id, seq, tenant, attempts, status_code, queued_at, estimate, usd_most, lone,
+                    lone_refusals, lone_since, failure)
+  select %(batch_id)s::uuid, seq, tenant, attempts + 1, status_code, queued_at, estimate, usd_most,
+         lone, lone_refusals, lone_since, failure
+    from gone order by seq
+), taken as (
+  select tenant, count(*) as requests, sum(line_bytes)::bigint as bytes,
+         sum(tokens)::bigint as tokens, sum(coalesce(usd_most, 'infinity')) as usd_most
+    from gone group by tenant
+), counted as (
+  insert into tally
+  select 'request', tenant, 'queued', -requests from taken
+  union all select 'request', tenant, 'in_progress', requests from taken
+)
+select tenant, requests, bytes, tokens, usd_most from taken;
 
 -- name: insert_batch
 -- batch: (none) -> claimed
@@ -359,9 +302,11 @@ select input_file_id from batch
 
 -- name: read_bodies
 -- In the order of the lines: OpenAI's validation errors count them.
-select r.id, p.body from request r join payload p using (seq)
- where r.batch_id = %(batch_id)s::uuid and r.state = 'in_progress'
- order by r.seq;
+select r.id, p.body from sent s
+ cross join lateral (select id from request where request.seq = s.seq offset 0) as r
+ cross join lateral (select body from body where body.seq = s.seq offset 0) as p
+ where s.batch_id = %(batch_id)s::uuid
+ order by s.seq;
 
 -- ===== watch =====
 

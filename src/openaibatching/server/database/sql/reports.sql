@@ -51,7 +51,7 @@ select state, sum(n)::bigint as n from tally
 -- What these tenants have queued, by endpoint and model: of each tenant's first `groups` of them the
 -- oldest ones. Counting ends at `most`.
 with oldest as materialized (
-  select t.tenant, h.endpoint, h.model, h.queued_at
+  select t.tenant, h.endpoint, h.model, h.queued_at, h.route_id
     from unnest(%(tenants)b::text[]) as t(tenant)
    cross join lateral queue_heads(t.tenant, %(groups)s::int) as h
    order by h.queued_at limit %(limit)s::int
@@ -65,9 +65,8 @@ select h.tenant, h.endpoint, h.model, h.queued_at, coalesce(h.queued_at <= f.at,
   left join flush f on f.tenant = h.tenant
  cross join lateral (
    select count(*) as requests from (
-     select from request q
-      where q.state = 'queued' and q.endpoint = h.endpoint and q.model = h.model
-        and q.tenant = h.tenant limit %(most)s::int) as counted) as c
+     select from queued q where q.route_id = h.route_id and q.tenant = h.tenant
+      limit %(most)s::int) as counted) as c
  order by h.queued_at;
 
 -- name: open_batches
@@ -135,18 +134,46 @@ select case when %(by_day)s::boolean then (hour at time zone 'UTC')::date end as
  group by 1, 2, 3, 4 order by 1 desc nulls last, paid desc, 2, 3, 4;
 
 -- name: list_events
--- A request's story: its own events and those of each batch that it was in.
-with own as (select seq, at, batch_id, old_state, new_state, note from event
-              where request_seq = %(seq)s::bigint)
+-- A request's story: its own steps and those of each batch that it was in. What is ordinary is read off
+-- its rows: that it came, that a batch took it (that one, if the last one is a half of it), and how it
+-- ended. At the same time its own step comes first: it is written first.
+with recursive of as materialized (
+  select seq, created_at, state, batch_id, finished_at from shown_request
+   where seq = %(seq)s::bigint and tenant = %(tenant)s::text
+), own as materialized (
+  select event.* from of join event on event.request_seq = of.seq
+), was_in as (
+  select b.id, b.parent_id, b.created_at, b.id as last_id, 0 as halvings
+    from (select batch_id from own union select batch_id from of) as i
+    join batch b on b.id = i.batch_id
+  union all
+  select b.id, b.parent_id, b.created_at, h.last_id, h.halvings + 1
+    from was_in h join batch b on b.id = h.parent_id
+), step as (
+  select 0 as seq, created_at as at, null::uuid as batch_id, null::text as old_state,
+         'queued' as new_state, null::text as note
+    from of
+  union all
+  (select distinct on (last_id) 1, created_at, id, 'queued', 'in_progress', null
+     from was_in order by last_id, halvings desc)
+  union all
+  select seq, at, case when new_state <> 'queued' then batch_id end, old_state, new_state, note
+    from own
+  union all
+  select 9223372036854775807, finished_at, batch_id,
+         case when batch_id is null then 'queued' else 'in_progress' end, state, null
+    from of where finished_at is not null
+)
 select e.at, e.of, e.old_state, e.new_state, e.batch_id, b.upstream_id, e.note
-  from (select 'request' as of, own.* from own
+  from (select 'request' as of, step.* from step
         union all
         select 'batch', v.seq, v.at, v.batch_id, v.old_state, v.new_state, v.note
-          from event v
-         where v.request_seq is null
-           and v.batch_id in (select batch_id from own where batch_id is not null)) as e
+          from (select distinct id from was_in) as h
+         cross join lateral (select * from event
+                              where event.request_seq is null and event.batch_id = h.id offset 0) as v
+       ) as e
   left join batch b on b.id = e.batch_id
- order by e.at, e.seq limit %(limit)s::int;
+ order by e.at, e.of desc, e.seq limit %(limit)s::int;
 
 -- ===== forecasts =====
 
@@ -176,10 +203,14 @@ select model from model_limit l
 
 -- name: read_traced
 -- Those of `ids` that have finished and that a caller traces, with the times of the batch.
-select r.id, p.traceparent, r.endpoint, r.model, r.attempts, r.created_at, r.queued_at,
-       b.created_at as claimed_at, b.submitted_at, b.ended_at, r.finished_at, b.upstream_id
-  from request r join payload p using (seq) join batch b on b.id = r.batch_id
- where r.id = any(%(ids)b::uuid[]) and r.finished_at is not null and p.traceparent is not null;
+select r.id, p.traceparent, w.endpoint, w.model, x.attempts, r.created_at, x.queued_at,
+       b.created_at as claimed_at, b.submitted_at, b.ended_at, x.finished_at, b.upstream_id
+  from request r
+ cross join lateral (select * from result where result.seq = r.seq offset 0) as x
+ cross join lateral (select traceparent from body where body.seq = r.seq offset 0) as p
+  join route w on w.id = r.route_id
+  join batch b on b.id = x.batch_id
+ where r.id = any(%(ids)b::uuid[]) and p.traceparent is not null;
 
 -- ===== answers that nobody asks for =====
 

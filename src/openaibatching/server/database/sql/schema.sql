@@ -8,10 +8,10 @@
 -- them in the next (queries.sql, one statement a transition, guarded by the old state), so the
 -- service may stop after any statement and start again anywhere.
 --
--- Bodies and answers live in `payload`, apart from `request`: a state change never rewrites a
--- body. History (`event`) and counts (`tally`) are written by statement-level triggers, so no
--- code can forget them. What it cost (`spending`) and what went wrong (`failure`) are added up by
--- the statement that stores the answers, so each counts once. Every transition of a batch, and every end of a request, is announced
+-- What a request is and what has become of it is told in schema_requests.sql. History (`event`) and
+-- counts (`tally`) of batches are written by statement-level triggers, so no code can forget them. What
+-- it cost (`spending`) and what went wrong (`failure`) are added up by the transaction that stores the
+-- results, so each counts once. Every transition of a batch, and every end of a request, is announced
 -- by NOTIFY openaibatching; a lost notification only costs time, since everyone also looks.
 --
 -- All of it stands in a schema of its own, so that a database may be shared.
@@ -79,11 +79,12 @@ create table batch (
   check (state <> 'submitted' or upstream_id is not null),
   check (state not in ('collected', 'closed') or completed + failed + requeued + cancelled = requests)
 );
-create index batch_by_turn on batch (state, next_at) where state <> 'closed';
-create index batch_by_parent on batch (parent_id) where parent_id is not null;
-create index batch_by_attempt on batch (attempted_at);
-create index batch_by_end on batch (closed_at) where state = 'closed';
-create index batch_by_duration on batch (ended_at) where upstream_status = 'completed';
+create index batch_by_turn on batch (state, next_at) where state <> 'closed';  -- take_batch, due_states
+create index batch_by_parent on batch (parent_id) where parent_id is not null;  -- read_sibling
+create index batch_by_attempt on batch (attempted_at);  -- creates_last_hour, read_creations
+create index batch_by_end on batch (closed_at) where state = 'closed';  -- forget_batches
+create index batch_by_duration on batch (ended_at)  -- read_history, model_works
+  where upstream_status = 'completed';
 
 -- Who a batch belongs to: each tenant that has requests in it, and how many. `seq` is the order in
 -- which a tenant's batches were made.
@@ -101,94 +102,8 @@ create table share (
   cancelled int not null default 0,
   primary key (tenant, seq)
 );
-create index share_by_batch on share (batch_id);
-create unique index share_leading on share (seq) where leads;
-
--- One call, one answer. Narrow, because it is updated often.
-create table request (
-  seq          bigint generated always as identity primary key,
-  id           uuid not null unique,           -- its identity: a hash, see requests/parse.py
-  body_id      uuid not null,                  -- the identity of the body alone
-  tenant       text not null,
-  endpoint     text not null,
-  model        text not null,                  -- '': the call leaves it to OpenAI
-  state        text not null
-               check (state in ('queued', 'in_progress', 'completed', 'failed', 'cancelled')),
-  batch_id     uuid,
-  attempts     int not null default 0 check (attempts >= 0),
-  line_bytes   int not null,
-  tokens       int not null,
-  inputs       int not null,
-  estimate     numeric,                        -- USD that it may cost; only where a budget is set
-  usd_most     numeric,                        -- and more cannot be; null: nobody can say
-  status_code  int,                            -- of the answer, or of the last failure
-  upstream_id  text,                           -- the id in OpenAI's answer
-  created_at   timestamptz not null default now(),
-  queued_at    timestamptz not null default now(),
-  finished_at  timestamptz,
-  -- Refused alone for its tokens, while nothing else of the model was enqueued: how often, since when,
-  -- and whether it has to go alone again. `queued_at` is then the end of its pause.
-  lone           boolean,
-  lone_refusals  int,
-  lone_since     timestamptz,
-  check ((state in ('completed', 'failed', 'cancelled')) = (finished_at is not null)),
-  check (state <> 'queued' or batch_id is null),
-  check (state <> 'in_progress' or batch_id is not null),
-  check (state not in ('completed', 'failed') or status_code is not null)
-);
-create index request_queue on request (tenant, endpoint, model, queued_at, seq)
-  where state = 'queued';
-create index request_lone on request (model, queued_at)
-  where state = 'queued' and lone;
-create index request_in_batch on request (batch_id, seq) where state = 'in_progress';
-create index request_by_tenant on request (tenant, state, seq);
-create index request_by_upstream_id on request (upstream_id) where upstream_id is not null;
-create index request_by_end on request (finished_at) where finished_at is not null;
-
--- The oldest queued request of each (tenant, endpoint, model): a walk from group to group along the
--- index, so its cost is the number of groups, not of requests.
-create view queue_head as
-with recursive head as (
-  (select tenant, endpoint, model, queued_at from request where state = 'queued'
-    order by tenant, endpoint, model, queued_at, seq limit 1)
-  union all
-  select n.tenant, n.endpoint, n.model, n.queued_at from head cross join lateral (
-    select tenant, endpoint, model, queued_at from request
-     where state = 'queued'
-       and (tenant, endpoint, model) > (head.tenant, head.endpoint, head.model)
-     order by tenant, endpoint, model, queued_at, seq limit 1) as n
-)
-select tenant, endpoint, model, queued_at from head;
-
--- The same of one tenant, and of at most so many groups.
-create function queue_heads(of_tenant text, most int)
-returns table (endpoint text, model text, queued_at timestamptz) language sql stable as $$
-with recursive head as (
-  (select endpoint, model, queued_at from request where state = 'queued' and tenant = of_tenant
-    order by endpoint, model, queued_at, seq limit 1)
-  union all
-  select n.endpoint, n.model, n.queued_at from head cross join lateral (
-    select endpoint, model, queued_at from request
-     where state = 'queued' and tenant = of_tenant
-       and (endpoint, model) > (head.endpoint, head.model)
-     order by endpoint, model, queued_at, seq limit 1) as n
-)
-select endpoint, model, queued_at from head limit most $$;
-
--- The body as it is sent, in its caller's order, and the answer as OpenAI wrote it: raw bytes, never
--- decoded by the database. No foreign key: both rows are written and deleted by one statement.
-create table payload (
-  seq       bigint primary key,
-  body      bytea not null,
-  answer    bytea,
-  realtime  numeric,                           -- USD of the answer in real time, if the price is known
-  paid      numeric,                           -- and by batch, as it was when the answer came
-  incomplete   boolean,                        -- whether something is charged that is not in there
-  traceparent  text                            -- the caller's place in its trace, if it is sampled
-);
--- Bodies are short-lived and already small: compressing them would cost the door more than
--- it saves the disk, but answers of images or embeddings are worth it.
-alter table payload alter column body set storage external;
+create index share_by_batch on share (batch_id);  -- read_shares, find_batch, wish_cancel
+create unique index share_leading on share (seq) where leads;  -- list_batches of all tenants
 
 -- How often OpenAI may have executed a request: a batch that is not created yet does not count.
 create function sendings(attempts int, batch_state text) returns int language sql immutable
@@ -252,6 +167,9 @@ return (select coalesce(sum(tokens * token_factor(endpoint, model)), 0)::bigint 
          where model = of_model
            and state in ('claimed', 'uploading', 'uploaded', 'creating', 'submitted'));
 
+-- What happened to batches, each step; and to requests what is no ordinary step: that one was queued
+-- again, and what had become of it before. The ordinary story of a request is read off its rows and
+-- those of its batches (list_events).
 create table event (
   seq          bigint generated always as identity primary key,
   at           timestamptz not null default now(),
@@ -261,8 +179,8 @@ create table event (
   new_state    text,
   note         text
 );
-create index event_by_request on event (request_seq) where request_seq is not null;
-create index event_by_batch on event (batch_id) where request_seq is null;  -- its own events
+create index event_by_request on event (request_seq) where request_seq is not null;  -- list_events
+create index event_by_batch on event (batch_id) where request_seq is null;  -- its own: batch_events
 
 -- Counts by state, as deltas: whoever changes rows only appends, so no two commits wait for
 -- each other. `fold_tally` adds them up now and then; a reader sums a handful of rows. A 'batch' is
@@ -300,7 +218,7 @@ create table spending (
   assumed           numeric not null default 0, -- what budgets count for tokens without a price
   primary key (tenant, hour, endpoint, model)
 );
-create index spending_by_hour on spending (hour);
+create index spending_by_hour on spending (hour);  -- sum_spending, read_commitments
 
 -- What failed for good, hour by hour and by reason, with the last one as an example.
 create table failure (
@@ -314,7 +232,7 @@ create table failure (
   example      uuid not null,
   primary key (tenant, hour, endpoint, model, status_code, code)
 );
-create index failure_by_hour on failure (hour);
+create index failure_by_hour on failure (hour);  -- sum_failures
 
 -- A tenant's wish that what is queued by now waits for no more requests.
 create table flush (
@@ -366,52 +284,6 @@ select '' as tenant, v.*, v.requests as own_requests, v.completed as own_complet
  where s.leads;
 
 create view tenant_batch as select * from own_batch union all select * from whole_batch;
-
-create function request_inserted() returns trigger language plpgsql
-set search_path = openaibatching as $$
-begin
-  insert into event (request_seq, new_state) select seq, state from new_rows;
-  insert into tally select 'request', tenant, state, count(*) from new_rows group by tenant, state;
-  insert into reserve
-    select tenant, sum(estimate) from new_rows where estimate is not null group by tenant;
-  return null;
-end $$;
-
--- A session plans a trigger's statements once, for as many rows as changed the first time: the plan
--- for one row, a nested loop, would take minutes for the 50,000 rows of a batch.
-create function request_updated() returns trigger language plpgsql
-set search_path = openaibatching set enable_nestloop = off as $$
-begin
-  insert into event (request_seq, batch_id, old_state, new_state)
-    select n.seq, n.batch_id, o.state, n.state
-      from new_rows n join old_rows o using (seq) where n.state <> o.state;
-  insert into tally
-    select 'request', tenant, state, sum(n) from (
-      select tenant, state, 1 as n from new_rows
-      union all select tenant, state, -1 from old_rows) as moved
-     group by tenant, state having sum(n) <> 0;
-  if exists (select from new_rows where estimate is not null) then
-    insert into reserve
-      select tenant, sum(usd) from (
-        select tenant, estimate as usd from new_rows where finished_at is null
-        union all select tenant, -estimate from old_rows where finished_at is null) as moved
-       where usd is not null group by tenant having sum(usd) <> 0;
-  end if;
-  -- No statement changes what has finished already, so old rows need not be asked.
-  if exists (select from new_rows where finished_at is not null) then
-    perform pg_notify('openaibatching', 'finished');
-  end if;
-  return null;
-end $$;
-
-create function request_deleted() returns trigger language plpgsql
-set search_path = openaibatching as $$
-begin
-  delete from payload using old_rows where payload.seq = old_rows.seq;
-  delete from event using old_rows where event.request_seq = old_rows.seq;
-  insert into tally select 'request', tenant, state, -count(*) from old_rows group by tenant, state;
-  return null;
-end $$;
 
 create function batch_inserted() returns trigger language plpgsql
 set search_path = openaibatching as $$
@@ -472,12 +344,6 @@ begin
   return null;
 end $$;
 
-create trigger inserted after insert on request referencing new table as new_rows
-  for each statement execute function request_inserted();
-create trigger updated after update on request referencing old table as old_rows new table as new_rows
-  for each statement execute function request_updated();
-create trigger deleted after delete on request referencing old table as old_rows
-  for each statement execute function request_deleted();
 create trigger inserted after insert on batch referencing new table as new_rows
   for each statement execute function batch_inserted();
 create trigger inserted after insert on share referencing new table as new_rows

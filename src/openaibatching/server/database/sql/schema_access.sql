@@ -43,8 +43,8 @@ create table page_session (
   created_at  timestamptz not null default now(),
   ends_at     timestamptz not null
 );
-create index page_session_by_tenant on page_session (tenant, created_at);
-create index page_session_by_end on page_session (ends_at);
+create index page_session_by_tenant on page_session (tenant, created_at);  -- trim_sessions
+create index page_session_by_end on page_session (ends_at);  -- forget_sessions
 
 -- Who did what: sign-ins, keys that are none, changes of keys, what was deleted, cancelled, retried or
 -- flushed. Written in the transaction of the deed; kept for 90 days.
@@ -59,4 +59,4 @@ create table audit (
   target      text,                            -- what was changed
   n           bigint not null default 1        -- how often, or how many requests
 );
-create index audit_by_time on audit (at);
+create index audit_by_time on audit (at);  -- forget_audit, read_audit
