@@ -128,6 +128,27 @@ async def test_the_bytes_of_one_tenants_bodies_leave_room_for_those_of_others(
         assert (await door.client.post(CHAT, content=large, headers=headers)).status_code == 202
 
 
+async def test_the_bytes_of_a_call_that_waits_are_counted_until_it_is_stored(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "TENANT_BYTES_MAX", 1_000_000)
+    async with open_door(cluster, tmp_path, **LONG) as door:
+        waiting = asyncio.create_task(
+            door.client.post(CHAT, json=chat("x" * 600_000), headers={"Prefer": "wait=600"})
+        )
+        await until(lambda: asyncio.sleep(0, door.rows("default") == 1))
+
+        async def taken() -> bool:  # the server may not have heard of its own commit yet
+            reply = await door.client.post(CHAT, json=chat("y" * 600_000))
+            return reply.status_code == 202
+
+        try:
+            await until(taken)
+            assert not waiting.done()
+        finally:
+            waiting.cancel()
+
+
 async def test_so_many_requests_are_queued_and_what_is_stored_already_passes(
     cluster: Cluster, tmp_path: Path
 ) -> None:
