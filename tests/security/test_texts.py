@@ -36,7 +36,11 @@ QUERY = sorted(
     | {*re.findall(r'query_params\.get(?:list)?\("(\w+)"', SOURCE)}
     | {"limit"}
 )
-HEADERS = sorted({*re.findall(r'headers(?:\.get(?:list)?\(|\[)"([\w-]+)"', SOURCE)} | {"cookie"})
+HEADERS = sorted(
+    {*re.findall(r'headers(?:\.get(?:list)?\(|\[)"([\w-]+)"', SOURCE)}
+    | {*re.findall(r'\bheader\(http, b"([\w-]+)"', SOURCE)}
+    | {"cookie"}
+)
 
 
 @pytest.fixture(scope="module")

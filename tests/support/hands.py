@@ -127,12 +127,12 @@ HANDS: dict[str, Hand] = {
 }
 
 STEPS = {
-    "deleting-files": "clean_one",
-    "downloading": "collect_one",
-    "storing-results": "collect_one",
-    "uploading": "upload_one",
-    "created-unanswered": "create_one",
-    "before-the-create": "create_one",
+    "deleting-files": "cleanup",
+    "downloading": "collect",
+    "storing-results": "collect",
+    "uploading": "upload",
+    "created-unanswered": "create",
+    "before-the-create": "create",
 }
 """Which step each hand belongs to."""
 

@@ -168,7 +168,7 @@ def read_only(cluster: Cluster) -> Iterator[None]:
 @contextmanager
 def disk_full(url: str) -> Iterator[None]:
     """Every write is refused as PostgreSQL does it then (53100, disk_full)."""
-    tables = ("request", "payload", "batch", "event")
+    tables = ("request", "body", "queued", "sent", "result", "batch", "event")
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("set search_path = openaibatching")
         conn.execute(
