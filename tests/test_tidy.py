@@ -389,8 +389,8 @@ def test_the_settings_have_the_promised_names_and_defaults() -> None:
     assert defaults == PROMISED
 
 
-def test_the_readme_has_every_setting_with_its_default() -> None:
-    rows = source.table_rows(read("README.md"), "## Settings")
+def test_the_page_of_settings_has_every_setting_with_its_default() -> None:
+    rows = source.table_rows(read("docs/settings.md"), "## Variables")
     shown = {name.strip("`"): default for name, default, *_ in rows}
     assert set(shown) == {name.upper() for name in Settings.model_fields}
     for name, default in PROMISED.items():
@@ -402,8 +402,8 @@ def test_the_readme_has_every_setting_with_its_default() -> None:
             assert "`" not in shown[name], f"{name} has no fixed default"
 
 
-def test_the_readme_has_every_error_code_with_its_status() -> None:
-    rows = source.table_rows(read("README.md"), "## Errors")
+def test_the_page_of_errors_has_every_code_with_its_status() -> None:
+    rows = source.table_rows(read("docs/errors.md"), "## Codes")
     shown = {(status, code) for status, codes, *_ in rows for code in re.findall(r"`(\w+)`", codes)}
     refusals: list[type[errors.Refusal]] = [errors.Refusal]
     for refusal in refusals:
@@ -453,7 +453,9 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
             main.main([command, "--help"])
         assert ended.value.code == 0
         assert f"openaibatching {command}" in capsys.readouterr().out
-        assert f"openaibatching {command}" in read("README.md"), f"README does not name {command}"
+        assert f"openaibatching {command}" in read("docs/command-line.md"), (
+            f"the page does not name {command}"
+        )
 
 
 def test_every_target_of_the_makefile_is_explained() -> None:

@@ -1,6 +1,7 @@
-"""The Python of README.md, run as it stands there: only the address is this test's own."""
+"""The Python of README.md and docs/api.md, run as it stands but for the address."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from clients.real_server import BatchServer
 from openaibatching import OpenAIBatching
 from support.readme import ADDRESS, README, example
 
+API = README.parent / "docs" / "api.md"
 
-def run(heading: str, server: BatchServer, **names: Any) -> dict[str, Any]:
+
+def run(heading: str, server: BatchServer, page: Path = README, **names: Any) -> dict[str, Any]:
     """Run the example against `server`; the names that it leaves behind."""
-    code = example(heading).replace(ADDRESS, server.url)
-    exec(compile(code, f"README.md, {heading}", "exec"), names)
+    code = example(heading, page).replace(ADDRESS, server.url)
+    exec(compile(code, f"{page.name}, {heading}", "exec"), names)
     return names
 
 
@@ -40,10 +43,10 @@ def test_the_call_prints_that_it_is_in_progress_and_later_the_answer(
 def test_the_plain_sdk_prints_a_queued_response_and_later_the_answer(
     batch_server: BatchServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run("### With the plain SDK", batch_server)["client"].close()
+    run("## With any OpenAI SDK", batch_server)["client"].close()
     first, _ = capsys.readouterr().out.splitlines()
     batch_server.finish()
-    run("### With the plain SDK", batch_server)["client"].close()
+    run("## With any OpenAI SDK", batch_server)["client"].close()
     _, later = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"batchreq_[0-9a-f]{32} (queued|in_progress)", first)
     assert later == "completed You said: Hello, world!"
@@ -52,13 +55,6 @@ def test_the_plain_sdk_prints_a_queued_response_and_later_the_answer(
 def test_each_sample_is_a_request_of_its_own(
     batch_server: BatchServer, client: OpenAIBatching
 ) -> None:
-    run("### One prompt, many samples", batch_server, client=client)
-    run("### One prompt, many samples", batch_server, client=client)
+    run("## One prompt, many samples", batch_server, API, client=client)
+    run("## One prompt, many samples", batch_server, API, client=client)
     assert len(batch_server.requests()) == 3
-
-
-def test_the_typescript_is_that_of_the_package_which_its_own_tests_run() -> None:
-    package = README.parent / "clients" / "typescript" / "README.md"
-    first = re.search(r"^```ts\n.*?^```", package.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert first
-    assert first[0] in README.read_text("utf-8")

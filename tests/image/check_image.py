@@ -21,7 +21,8 @@ from image.building import BASE, Image, buildah
 from image.container import Container, refusal, running
 from openaibatching import OpenAIBatching
 from openaibatching.simulator import Simulator
-from support.readme import ADDRESS, commands, example
+from support.readme import ADDRESS, commands_in, example
+from support.source import ROOT
 from support.world import KEY
 
 PENDING = "Still in progress.. we should query it again after a few mins.\n"
@@ -30,9 +31,9 @@ HASTE = {"BATCH_LINGER_S": "0.1", "BATCH_POLL_S": "0.1"}
 
 
 def documented() -> list[dict[str, str]]:
-    """The environment of each `docker run` of the README."""
+    """The environment of each `docker run` of docs/container.md."""
     found = []
-    for command in commands("docker run"):
+    for command in commands_in((ROOT / "docs/container.md").read_text("utf-8"), "docker run"):
         words = shlex.split(command)
         assert words[words.index("-p") + 1] == "9487:9487"
         assert words[-1] == "openaibatching"
@@ -42,7 +43,7 @@ def documented() -> list[dict[str, str]]:
 
 
 def environment(upstream: str, **changes: str) -> dict[str, str]:
-    """Just what the README gives, and besides that this test's OpenAI and its impatience."""
+    """Just what the page gives, and besides that this test's OpenAI and its impatience."""
     known = {"OPENAI_API_KEY": "sk-simulated", "BATCH_SERVER_API_KEY": KEY} | changes
     assert sorted(known) in [sorted(names) for names in documented()]
     return {"OPENAI_BASE_URL": upstream} | known | HASTE

@@ -20,14 +20,9 @@ def examples(heading: str, page: Path = README, language: str = "python") -> lis
     return code
 
 
-def example(heading: str) -> str:
-    """The first Python of README.md below a heading."""
-    return examples(heading)[0]
-
-
-def commands(start: str) -> list[str]:
-    """The commands at a prompt of README.md that begin with `start`, each as one line."""
-    return commands_in(README.read_text("utf-8"), start)
+def example(heading: str, page: Path = README) -> str:
+    """The first Python of README.md, or of another page, below a heading."""
+    return examples(heading, page)[0]
 
 
 def commands_in(text: str, start: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openaibatching import ChatCompletion, OpenAIBatching, terminal
+from openaibatching import OpenAIBatching, Response, terminal
 from openaibatching.server.app import in_thread
 from openaibatching.server.config.settings import Settings
 from openaibatching.server.errors import ConfigError
@@ -66,26 +66,24 @@ def _call(url: str, key: str) -> int:
     """The call of the README, and the same call again until it is answered."""
     terminal.out(f"The batch server listens on {url}\n")
     with OpenAIBatching(batch_server_url=url, batch_server_api_key=key) as client:
-        terminal.out('client.responses.create(model="gpt-4o", messages=[… "Hello, world!"])')
-        completion = client.responses.create(
-            model="gpt-4o", messages=[{"role": "user", "content": "Hello, world!"}]
-        )
-        if not completion.has_completed:
+        terminal.out('client.responses.create(model="gpt-4o", input="Hello, world!")')
+        response = client.responses.create(model="gpt-4o", input="Hello, world!")
+        if not response.has_completed:
             terminal.out("Still in progress.. we should query it again after a few mins.")
-        completion = client.with_options(wait=True).responses.create(
-            model="gpt-4o", messages=[{"role": "user", "content": "Hello, world!"}]
+        response = client.with_options(wait=True).responses.create(
+            model="gpt-4o", input="Hello, world!"
         )
     terminal.out("\nThe same call, later:")
-    terminal.out(completion.choices[0].message.content or "")
-    _print_price(completion)
-    return 0 if completion.has_completed else 1
+    terminal.out(response.output_text)
+    _print_price(response)
+    return 0 if response.has_completed else 1
 
 
-def _print_price(completion: ChatCompletion) -> None:
-    usage, cost = completion.usage, completion.batching.cost
+def _print_price(response: Response) -> None:
+    usage, cost = response.usage, response.batching.cost
     assert usage is not None
     assert cost is not None
     terminal.out(
-        f"\n{usage.prompt_tokens} tokens in, {usage.completion_tokens} out: at OpenAI's prices "
+        f"\n{usage.input_tokens} tokens in, {usage.output_tokens} out: at OpenAI's prices "
         f"${cost.paid:.7f} by batch, ${cost.realtime:.7f} in real time."
     )

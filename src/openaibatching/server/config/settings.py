@@ -1,7 +1,7 @@
 """The settings: environment first, every one but the secrets also a flag of `serve`.
 
-Operators rely on the names, defaults and meanings; README has the same table, and a test holds the
-two together.
+Operators rely on the names, defaults and meanings; docs/settings.md has the same table, and a
+test holds the two together.
 """
 
 from __future__ import annotations
