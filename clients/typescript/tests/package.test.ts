@@ -10,7 +10,9 @@ const require = createRequire(import.meta.url);
 
 test("it holds what users need and nothing else", () => {
   const files: string[] = JSON.parse(process.env.PACKED!);
-  const others = files.filter((file) => !/^dist\/(esm|cjs)\/[\w-]+(\.d\.ts|\.js)$/.test(file)).sort();
+  const others = files
+    .filter((file) => !/^dist\/(esm|cjs)\/[\w-]+(\.d\.ts|\.js)$/.test(file))
+    .sort();
   assert.deepEqual(others, ["LICENSE", "README.md", "dist/cjs/package.json", "package.json"]);
 });
 
