@@ -85,6 +85,7 @@ CASES = {
     "file ids come late": Case({"late_file_ids": 1.0, "late_file_ids_s": 900}),
     "no line says whose it is": Case({"unreadable_custom_ids": 0.3}, fails="result_missing"),
     "lists without data": Case({"lose_create_reply": 0.7, "list_without_data": 0.5}),
+    "lists with an empty page": Case({"lose_create_reply": 0.7, "list_empty_page": 0.5}),
     "lists that ignore `after`": Case({"lose_create_reply": 0.7, "list_ignores_after": 0.5}),
     "images that could not be fetched": Case({"image_timeout_line": 0.3}, again=True),
     "cancelled before it began": Case({"cancel_before_start": 0.5}, fails="batch_cancelled"),

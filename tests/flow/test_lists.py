@@ -15,10 +15,11 @@ from support.steps import chat, drive, openai_of, put
 from support.world import Clock
 
 pytestmark = pytest.mark.parametrize("cluster", ["embedded"], indirect=True)
+FAULTS = ["list_without_data", "list_ignores_after", "list_empty_page"]
 NOBODY = uuid.UUID(int=0)
 
 
-@pytest.mark.parametrize("fault", ["list_without_data", "list_ignores_after"])
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_what_is_in_no_such_list_is_unknown_and_not_absent(
     ctx: Context, clock: Clock, fault: str
 ) -> None:
@@ -34,7 +35,7 @@ async def test_what_is_in_no_such_list_is_unknown_and_not_absent(
         assert await ctx.upstream.find_batches(NOBODY, since) == []
 
 
-@pytest.mark.parametrize("fault", ["list_without_data", "list_ignores_after"])
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_files_in_no_such_list_are_unknown_too(
     ctx: Context, clock: Clock, fault: str
 ) -> None:

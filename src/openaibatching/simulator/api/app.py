@@ -236,6 +236,8 @@ class Api:
             return json_reply(page)
         page = parameters.page(objects, query, default, most)
         page = {"object": "list", "data": page["data"]} | {name: page[name] for name in end}
+        if dice.hits("list_empty_page"):
+            return json_reply({"object": "list", "data": [], "has_more": True})
         if dice.hits("list_without_data"):
             other = {"value": page["data"]} if dice.nth("no_data") % 2 == 0 else {"object": "list"}
             return json_reply(other)

@@ -47,6 +47,8 @@ class Faults:
     """By turns `{"object": "list"}` and, as Azure's older API has it, `{"value": [...]}`."""
     list_ignores_after: float = 0.0
     """A page is answered again and again; by turns `has_more` is true and missing."""
+    list_empty_page: float = 0.0
+    """A page has nothing, and says that more follow."""
 
     # Downloads.
     truncated_download: float = 0.0

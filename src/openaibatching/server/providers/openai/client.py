@@ -268,8 +268,9 @@ async def _if_not_found(found: list[Any]) -> AsyncIterator[None]:
 async def _items(page: Any, since: datetime) -> AsyncIterator[Any]:
     """The items of this and the following pages, newest first, back to `since`.
 
-    Raises UpstreamUnknown for a reply without a list (Azure's older API has `value` for `data`) and
-    for a server that ignores `after`, whose list is the same page without end.
+    Raises UpstreamUnknown for a reply without a list (Azure's older API has `value` for `data`),
+    for a server that ignores `after`, whose list is the same page without end, and for an empty
+    page that says that more follow.
     """
     oldest = (since - CLOCK_SKEW).timestamp()
     seen: set[str] = set()
@@ -277,8 +278,8 @@ async def _items(page: Any, since: datetime) -> AsyncIterator[Any]:
         if not isinstance(page, AsyncCursorPage) or not isinstance(page.data, list):
             raise UpstreamUnknown("a list was answered with no list object")
         fresh = [item for item in page.data if item.id not in seen]
-        if page.data and not fresh:
-            raise UpstreamUnknown("a list has the same page again and again")
+        if not fresh and (page.data or page.has_more):
+            raise UpstreamUnknown("a list goes on, and its page has nothing new")
         seen.update(item.id for item in fresh)
         for item in fresh:
             yield item
