@@ -51,7 +51,7 @@ test-main: .venv/dev ## all but the parts below
 
 test-openai2: .venv-openai2/dev ## the Python clients with openai 2
 	@echo "Tests of the clients with $$(.venv-openai2/bin/python $(VERSION_OF_OPENAI))"
-	@.venv-openai2/bin/pytest -q $(ON_ALL_CORES) tests/clients tests/pure/test_shapes.py
+	@.venv-openai2/bin/pytest -q $(ON_ALL_CORES) tests/clients tests/pure/test_pending_objects.py
 
 test-ts: .venv/dev ## the TypeScript client, packed and installed, with openai 6 and 7
 	@if $(NODE_IS_NEW_ENOUGH); then \

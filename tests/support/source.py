@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +14,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "openaibatching"
 SERVER = PACKAGE / "server"
+
+
+def read(name: str) -> str:
+    """A file of the project, by its path from the root."""
+    return (ROOT / name).read_text("utf-8")
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """This Python with these arguments, on a terminal of 100 columns."""
+    environment = {**os.environ, "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=environment, check=False
+    )
+
 
 Transition = tuple[str, str | None, str]
 

@@ -20,16 +20,12 @@ from openaibatching import surroundings, terminal
 from openaibatching.server import renewal
 from openaibatching.server.api import app
 from openaibatching.server.api.http.limits import Connections, allow_files
-from openaibatching.server.api.http.server import CLOSE_S, _uvicorn, listen
+from openaibatching.server.api.http.server import CLOSE_S, listen, web_server
 from openaibatching.server.api.state import Door
 from openaibatching.server.auth.bootstrap import keys
 from openaibatching.server.auth.keyring import Keyring
 from openaibatching.server.billing.budget import Budget
-from openaibatching.server.config.settings import (
-    DEFAULT_TENANT,
-    Settings,
-    parse_keys,
-)
+from openaibatching.server.config.settings import DEFAULT_TENANT, Settings, parse_keys
 from openaibatching.server.dashboard import routes
 from openaibatching.server.database import requirements
 from openaibatching.server.database.listener import Session
@@ -119,7 +115,7 @@ class Service:
         )
         self._tls = renewal.tls_context(settings)
         self._connections = Connections(self._tls)
-        self._server = _uvicorn(settings, app.build(self.door, routes.ROUTES), self._connections)
+        self._server = web_server(settings, app.build(self.door, routes.ROUTES), self._connections)
         self._socket = listening
         self._tasks: list[asyncio.Task[None]] = []
         self._failed = asyncio.Event()

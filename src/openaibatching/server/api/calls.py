@@ -13,7 +13,7 @@ from starlette.responses import Response
 from openaibatching.server import errors
 from openaibatching.server.api import modes, replies
 from openaibatching.server.api.http import reading
-from openaibatching.server.api.requests import _find
+from openaibatching.server.api.requests import find_request
 from openaibatching.server.api.state import Door
 from openaibatching.server.domain.request import Request, request_id
 from openaibatching.server.requests import store
@@ -82,4 +82,4 @@ async def _reread(door: Door, request: Request) -> Request:
 
 async def read_answer(door: Door, http: HttpRequest) -> Response:
     """GET /v1/responses/{id} and /v1/chat/completions/{id}: as the call would be answered now."""
-    return await _answer(door, http, await _find(door, http))
+    return await _answer(door, http, await find_request(door, http))

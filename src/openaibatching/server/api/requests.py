@@ -18,7 +18,7 @@ from openaibatching.server.requests import store
 
 async def read_request(door: Door, http: HttpRequest) -> Response:
     """GET /v1/requests/{id}."""
-    request = await _find(door, http)
+    request = await find_request(door, http)
     door.answers_read.note(request)
     return _described(request)
 
@@ -41,7 +41,7 @@ async def delete_request(door: Door, http: HttpRequest) -> Response:
 
 async def list_events(door: Door, http: HttpRequest) -> Response:
     """GET /v1/requests/{id}/events: its story."""
-    return JSONResponse(await door.reports.events(await _find(door, http)))
+    return JSONResponse(await door.reports.events(await find_request(door, http)))
 
 
 async def list_requests(door: Door, http: HttpRequest) -> Response:
@@ -86,6 +86,6 @@ async def _named(door: Door, http: HttpRequest) -> tuple[str, str]:
     return await reading.tenant(http, door.keyring), http.path_params["id"]
 
 
-async def _find(door: Door, http: HttpRequest) -> Request:
+async def find_request(door: Door, http: HttpRequest) -> Request:
     tenant, name = await _named(door, http)
     return await door.actions.find(View.own(tenant), name)

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from openaibatching.server.database.migrations import first_line
-from openaibatching.server.database.pool import CONNECTION, _configure
+from openaibatching.server.database.pool import CONNECTION, configure
 from openaibatching.server.database.statements import Connection, execute
 from openaibatching.server.telemetry import logs
 
@@ -52,7 +52,7 @@ class Session:
         while True:
             try:
                 async with await AsyncConnection.connect(self._url, **CONNECTION) as conn:
-                    await _configure(conn)
+                    await configure(conn)
                     await execute(conn, "hold_server_number", {"server": self._server})
                     await listen(conn)
                     wait = 0.1

@@ -11,9 +11,7 @@ from psycopg import AsyncConnection
 
 from openaibatching.server.database.pool import CONNECTION
 from openaibatching.server.database.statements import SCHEMA_FILES, Connection, sql_text
-from openaibatching.server.errors import (
-    ConfigError,
-)
+from openaibatching.server.errors import ConfigError
 from openaibatching.server.telemetry import logs
 
 log = logs.get()

@@ -10,10 +10,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from openaibatching.server.database.statements import T
-from openaibatching.server.errors import (
-    DatabaseConflict,
-    DatabaseUnavailable,
-)
+from openaibatching.server.errors import DatabaseConflict, DatabaseUnavailable
 
 OUTAGE_S_MAX = 4.0
 """How long a call is kept trying before its caller hears 503: a restart of PostgreSQL passes."""

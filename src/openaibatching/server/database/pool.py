@@ -18,9 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from openaibatching.server.database.bulk_throttle import Turns
 from openaibatching.server.database.outages import OUTAGE_S_MAX, outages_named, through_outage
 from openaibatching.server.database.statements import Connection, T, execute, sql_text
-from openaibatching.server.errors import (
-    DatabaseUnavailable,
-)
+from openaibatching.server.errors import DatabaseUnavailable
 from openaibatching.server.telemetry import logs
 
 log = logs.get()
@@ -118,7 +116,7 @@ class Database:
 async def one_transaction(url: str) -> AsyncIterator[Connection]:
     """As `Database.transaction`, on a connection of its own: for a command that has no server."""
     async with outages_named(), await AsyncConnection.connect(url, **CONNECTION) as conn:
-        await _configure(conn)
+        await configure(conn)
         async with conn.transaction():
             yield conn
 
@@ -132,10 +130,11 @@ def _pool(url: str, least: int, most: int) -> AsyncConnectionPool[Connection]:
         timeout=CONNECTION_WAIT_S,
         max_lifetime=1800,
         reconnect_timeout=30,
-        configure=_configure,
+        configure=configure,
         kwargs=CONNECTION,
     )
 
 
-async def _configure(conn: Connection) -> None:
+async def configure(conn: Connection) -> None:
+    """Give the connection the settings that every session of ours has (session.sql)."""
     await conn.execute(SESSION)

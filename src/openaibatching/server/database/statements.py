@@ -12,9 +12,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import AsyncRowFactory, tuple_row
 
-from openaibatching.server.errors import (
-    UnstorableText,
-)
+from openaibatching.server.errors import UnstorableText
 
 T = TypeVar("T")
 ROWS_AT_ONCE = 2000

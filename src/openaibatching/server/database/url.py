@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from openaibatching.server.config.settings import (
-    DatabaseSettings,
-)
+from openaibatching.server.config.settings import DatabaseSettings
 from openaibatching.server.database.embedded import EmbeddedPostgres
 from openaibatching.server.telemetry import logs
 from openaibatching.server.telemetry.limited_log import Sparing

@@ -13,7 +13,14 @@ from openaibatching.server.database.statements import Connection
 from openaibatching.server.domain.batch import OVERDUE, Batch, Result, Unanswered
 from openaibatching.server.domain.jsonl import Lines
 from openaibatching.server.errors import UpstreamDenied, UpstreamError
-from openaibatching.server.pipeline import evidence, model_limits, settle, store, token_limits
+from openaibatching.server.pipeline import (
+    attempts,
+    evidence,
+    model_limits,
+    settle,
+    store,
+    token_limits,
+)
 from openaibatching.server.pipeline.backoff import backoff_s
 from openaibatching.server.pipeline.context import Context
 from openaibatching.server.pipeline.evidence import Read, Silence, Told
@@ -170,10 +177,10 @@ def _row(
         if _overdue(batch):  # it was us who cancelled it
             outcome = output_lines.expired(outcome.id)
         elif not batch.upstream_completed + batch.upstream_failed:  # it had not begun
-            row = output_lines.settle(outcome, sent.attempts, sent.attempts, None)
+            row = attempts.settle(outcome, sent.attempts, sent.attempts, None)
             return replace(row, refund=True)
     settings = ctx.settings
-    return output_lines.settle(
+    return attempts.settle(
         outcome,
         sent.attempts,
         settings.batch_attempts_max,

@@ -8,13 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import cast
 
-from openaibatching.server.database.statements import (
-    Connection,
-    execute,
-    parts,
-    struct_row,
-    value,
-)
+from openaibatching.server.database.statements import Connection, execute, parts, struct_row, value
 from openaibatching.server.domain.endpoints import ENDPOINTS
 from openaibatching.server.domain.request import Call, Request
 from openaibatching.server.domain.states import REQUEST_STATES

@@ -1,6 +1,6 @@
 """What the operator is told: one structured line an event, each counted by its name.
 
-`log = journal.get()`, then `log.warning("create_unknown", batch=…, …)`: the event's name is a plain
+`log = logs.get()`, then `log.warning("create_unknown", batch=…, …)`: the event's name is a plain
 word, and what belongs to it are values with names of their own. docs/operations.md says of each
 event what it means and what to do. No key, body or answer is ever a value: of OpenAI's errors only
 their kind, status, code and parameter are logged (`said`), because their texts may quote a call.

@@ -9,9 +9,7 @@ import socket
 import uvicorn
 
 from openaibatching.server.api.http.limits import Connections, backlog
-from openaibatching.server.config.settings import (
-    Settings,
-)
+from openaibatching.server.config.settings import Settings
 from openaibatching.server.errors import ConfigError
 
 CLOSE_S = 3
@@ -37,7 +35,8 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _uvicorn(settings: Settings, app: object, connections: Connections) -> uvicorn.Server:
+def web_server(settings: Settings, app: object, connections: Connections) -> uvicorn.Server:
+    """uvicorn for this app, whose connections keep our limits."""
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=connections.factory,  # type: ignore[arg-type]

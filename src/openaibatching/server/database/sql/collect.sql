@@ -131,7 +131,8 @@ returning id;
 -- name: finish_collect
 -- batch: ended -> collected
 -- batch: refused -> collected
-update batch set state = 'collected', tries = 0, trouble = null, next_at = coalesce(%(now)s::timestamptz, now()),
+update batch set state = 'collected', tries = 0, trouble = null,
+       next_at = coalesce(%(now)s::timestamptz, now()),
        lease_by = null, lease_until = null
  where id = %(id)s::uuid and lease_by = %(server)s::int and leases = %(lease)s::int
    and state in ('refused', 'ended')

@@ -19,8 +19,8 @@ select pg_try_advisory_xact_lock(hashtextextended(%(model)s::text, 9487)) as loc
 -- The (endpoint, model) that have queued requests and are not held: those first whose time has come, in
 -- turns between the tenants, by what each has `used`. `flushed`: some tenant wants its requests to be
 -- sent at once. `held_back`: by their budgets. `waiting`: no batch is made for their sake, and
--- `unhurried`: their wish to flush does not count (pipeline/creations.py). `lone_at`: since when a request of the
--- model may be sent that has to go alone.
+-- `unhurried`: their wish to flush does not count (pipeline/creations.py). `lone_at`: since when a
+-- request of the model may be sent that has to go alone.
 with head as (
   select h.*, h.tenant <> all(%(waiting)b::text[]) as counts,
          coalesce(u.used, 0) + row_number() over (partition by h.tenant order by h.queued_at) as turn,

@@ -1,5 +1,6 @@
 -- Requests: accepting and reading them, and what a caller does with those of its tenant after the
--- call: find, list, cancel, retry, delete. The conventions are those of queries.sql.
+-- call: find, list, cancel, retry, delete. The conventions are those of queries.sql, but for the clock:
+-- callers come at the database's own time, to which a test sets its clock forward.
 
 -- ===== accept =====
 

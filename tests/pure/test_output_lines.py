@@ -12,9 +12,7 @@ from openaibatching.server.domain.request import request_id
 from openaibatching.server.providers.openai.output_lines import (
     BrokenLine,
     Outcome,
-    missing,
     read_line,
-    settle,
 )
 
 ID = uuid.UUID(int=7)
@@ -118,14 +116,3 @@ def test_a_line_of_somebody_else_is_none_of_ours() -> None:
 def test_a_broken_line_is_said_to_be_broken(raw: bytes) -> None:
     with pytest.raises(BrokenLine):
         read_line(raw)
-
-
-def test_the_last_real_reason_outlives_a_sending_that_came_to_nothing() -> None:
-    result = settle(missing(ID), attempts=3, attempts_max=3, earlier=500)
-    assert (result.state, result.answer, result.status_code) == ("failed", None, None)
-    result = settle(missing(ID), attempts=3, attempts_max=3, earlier=None)
-    assert (result.state, result.status_code) == ("failed", 502)
-
-
-def test_attempts_that_are_left_are_used() -> None:
-    assert settle(missing(ID), attempts=2, attempts_max=3, earlier=None).state == "queued"

@@ -62,7 +62,7 @@ def test_where_and_what_kind_is_told_but_no_words(
     told = logged(error, capsys, form)
     assert SECRET not in told
     assert told.count(type(error).__name__) >= 2
-    assert "test_journal.py" in told
+    assert "test_logs.py" in told
     assert all("step_failed" in line for line in told.splitlines() if "forged" in line)
     assert "\x1b" not in told
 
